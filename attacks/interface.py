@@ -1,0 +1,92 @@
+"""What an attack is: an observation of one view, and a score that compares it with references.
+
+The work is split where the cost is. `Observation.extract` runs once per federation, beside its
+training, and may be slow; `MembershipAttack.score` is arithmetic on the numbers extracted, so every
+federation can serve as the target with all others as its references. Attacks that read the same
+thing share one extraction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privfed.randomness import Stream
+from privfed.records import Records
+from privfed.release import View
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Records under test, and a population known to be outside.
+
+    Attributes:
+        records: the n candidates.
+        clients: int64, shape (n,): whose member each candidate may be.
+        population: non-members of the same distribution (never candidates).
+        public: the public shard, known to everybody.
+    """
+
+    records: Records
+    clients: torch.Tensor
+    population: Records
+    public: Records
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What one view says of each record; direction as the observation defines it.
+
+    Attributes:
+        candidates: shape (n, queries). NaN where the view says nothing of a record.
+        population: shape (z, queries, clients): each population record against each client's
+            artefact; clients is 1 when the artefact does not belong to one client.
+        clients: int64, shape (n,): column of `population` that belongs to each candidate.
+    """
+
+    candidates: Floats
+    population: Floats
+    clients: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Signals of federations whose membership the attacker chose (its shadow federations).
+
+    Attributes:
+        candidates: shape (references, n, queries).
+        population: shape (references, z, queries, clients).
+        included: shape (references, n): whether candidate i was a member in reference r.
+    """
+
+    candidates: Floats
+    population: Floats
+    included: Bools
+
+
+class Observation(Protocol):
+    """Turns a view into numbers about each record; a frozen value, its fields are its knobs."""
+
+    def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
+        """The signals of this view, or None when the view holds nothing to read."""
+        ...
+
+
+class MembershipAttack(Protocol):
+    """Scores candidates for membership; a frozen value, its fields are its knobs."""
+
+    @property
+    def observation(self) -> Observation:
+        """What the attack reads."""
+        ...
+
+    def score(self, target: Signals, references: References) -> Floats:
+        """Scores of shape (n,): higher = more likely a member of the target federation."""
+        ...

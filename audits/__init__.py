@@ -1,0 +1,1 @@
+"""The game, its statistics and verdicts, and the command line."""

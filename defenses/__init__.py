@@ -1,0 +1,1 @@
+"""Defences, one a file, each with the claim it earns."""

@@ -1,0 +1,1 @@
+"""Federated pipelines that share generated knowledge, and the promises they make."""

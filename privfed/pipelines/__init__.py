@@ -1,0 +1,1 @@
+"""Federated pipelines, one a file."""

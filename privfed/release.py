@@ -1,0 +1,140 @@
+"""What leaves a trust boundary, and who sees it.
+
+A pipeline emits `Release` values; a `Transcript` holds those of one federation in order; an attack
+is handed a `View`: the releases its `Observer` saw, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import torch
+
+    from privfed.nets import NetSpec
+
+Kind = Literal["weights", "latents", "synthetic", "generator", "logits", "label_set", "counts"]
+Role = Literal["server", "malicious_server", "client", "outsider"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+SERVER = "server"
+CLIENTS = "clients"
+PUBLIC = "public"
+
+
+def client_name(index: int) -> str:
+    """The name a client has as sender or receiver of a release."""
+    return f"client:{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One message across a trust boundary.
+
+    Attributes:
+        round: communication round, from 0.
+        sender: "server" or "client:K".
+        receiver: "server", "client:K", "clients" (all of them) or "public".
+        kind: what the tensors are.
+        name: which artefact it is, for example "update", "surrogate", "large", "images".
+        tensors: the payload by name; floating point for weights (parameter names as keys), images
+            (n, channels, height, width) with labels (n,) for synthetic sets.
+        about: index of the client whose data alone made it, or None.
+    """
+
+    round: int
+    sender: str
+    receiver: str
+    kind: Kind
+    name: str
+    tensors: Mapping[str, torch.Tensor]
+    about: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got kind={self.kind!r}")
+        if self.round < 0:
+            raise ValueError(f"expected round >= 0, got round={self.round}")
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes that cross the boundary, without framing."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """An adversary's point of observation.
+
+    The server is honest but curious and sees what it sends, receives and computes; a malicious
+    server sees the same and may choose what it sends. A client sees what reaches it. An outsider
+    sees the published artefacts named in `holds` (all published ones when empty).
+    """
+
+    role: Role
+    client: int | None = None
+    holds: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.role not in get_args(Role):
+            raise ValueError(
+                f"expected role to be one of {', '.join(get_args(Role))}, got role={self.role!r}"
+            )
+        if (self.role == "client") != (self.client is not None):
+            raise ValueError(f"expected a client index for role 'client' only, got client={self.client}")
+
+    @property
+    def label(self) -> str:
+        """Short name for reports, for example "outsider with large"."""
+        if self.role == "outsider" and self.holds:
+            return "outsider with " + ", ".join(sorted(self.holds))
+        return "malicious server" if self.role == "malicious_server" else self.role
+
+    def sees(self, release: Release) -> bool:
+        """Whether `release` reached this observer."""
+        ends = {release.sender, release.receiver}
+        match self.role:
+            case "server" | "malicious_server":
+                return True if PUBLIC in ends else SERVER in ends
+            case "client":
+                return bool(ends & {client_name(self.client or 0), CLIENTS, PUBLIC})
+            case "outsider":
+                return release.receiver == PUBLIC and (not self.holds or release.name in self.holds)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The releases one observer saw, in order, with the public description of the nets involved."""
+
+    observer: Observer
+    releases: tuple[Release, ...]
+    nets: Mapping[str, NetSpec] = field(default_factory=dict)
+
+    def select(
+        self, kind: Kind | None = None, name: str | None = None, about: int | None = None
+    ) -> tuple[Release, ...]:
+        """Releases of that kind, name and client (None: any), in order."""
+        return tuple(
+            r
+            for r in self.releases
+            if (kind is None or r.kind == kind)
+            and (name is None or r.name == name)
+            and (about is None or r.about == about)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """All releases of one federation in order.
+
+    `nets` maps the name of a released model to its public architecture.
+    """
+
+    releases: tuple[Release, ...]
+    nets: Mapping[str, NetSpec] = field(default_factory=dict)
+
+    def view(self, observer: Observer) -> View:
+        """What `observer` saw."""
+        return View(observer, tuple(r for r in self.releases if observer.sees(r)), self.nets)
