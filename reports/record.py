@@ -1,0 +1,335 @@
+"""The audit record: everything an audit found, as plain values; renderers read nothing else.
+
+Frozen pydantic models. JSON has neither NaN nor infinity, so a number that cannot be given is null
+and a reason stands beside it. Only additive changes within a major `schema_version`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VerdictKind = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
+Scope = Literal["artefact", "training algorithm"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A frozen part of the record; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(Part):
+    """A measured number with the interval that says how well it is known.
+
+    Attributes:
+        metric: "auc", "tpr_at_fpr", "accuracy", "formal_epsilon", ...
+        params: what the metric is evaluated at, for example {"fpr": 0.01}.
+        value: point estimate; null with a reason when it cannot be resolved.
+        lower, upper: one-sided bounds at `level_lower` and `level_upper`.
+        method: how the bounds were computed, with its source.
+        n_in, n_out: privacy units scored as members and as non-members.
+        n_federations: federations that the bounds account for.
+        scope: what the bounds generalise to: this artefact, or the training algorithm.
+        reason: why `value` or a bound is null.
+    """
+
+    metric: str
+    params: dict[str, float] = {}
+    value: float | None
+    lower: float | None
+    upper: float | None
+    level_lower: Probability = 0.95
+    level_upper: Probability = 0.95
+    method: str
+    n_in: int
+    n_out: int
+    n_federations: int
+    scope: Scope
+    reason: str = ""
+
+
+class RocPoint(Part):
+    """One point of a ROC curve with pointwise Clopper-Pearson bounds on both axes' conditions."""
+
+    fpr: Probability
+    tpr: Probability
+    lower: Probability
+    upper: Probability
+
+
+class Taxonomy(Part):
+    """An id in a published taxonomy of attacks."""
+
+    scheme: str
+    version: str
+    id: str
+    name: str
+
+
+class Cell(Part):
+    """One attack by one observer on one arm.
+
+    Attributes:
+        setting, arm: ids of the regime of the public shard and of the pipeline with its defences.
+        attack: short name; `configuration` is the repr of its knobs.
+        observer: label of the point of observation.
+        artefact: what was read, for example "client update", "large model", "synthetic images".
+        baseline: whether this is a no-access baseline (class mean), not an attack on the artefact.
+        status: "run", "not applicable" (with reason) or "not tested" (with reason), "error".
+        auc: over all candidates that are not canaries; `auc_canaries`: mislabelled canaries alone.
+        tprs: TPR at fixed FPRs.
+        roc: empty when there is nothing to draw; never below the resolution of n.
+    """
+
+    setting: str
+    arm: str
+    attack: str
+    configuration: str = ""
+    observer: str
+    artefact: str
+    baseline: bool = False
+    status: Literal["run", "not applicable", "not tested", "error"]
+    reason: str = ""
+    taxonomy: tuple[Taxonomy, ...] = ()
+    auc: Estimate | None = None
+    auc_canaries: Estimate | None = None
+    tprs: tuple[Estimate, ...] = ()
+    roc: tuple[RocPoint, ...] = ()
+
+
+class Control(Part):
+    """A control run beside the attacks.
+
+    Attributes:
+        kind: "positive" = a leak planted on purpose must be found; "negative" = membership that
+            never reached the pipeline must be at chance; "blind" = a classifier on the raw records
+            alone must be at chance.
+        expectation: the rule in words, for example "lower bound >= 0.6".
+        passed: whether the rule held; a failed control makes the cells it covers INCONCLUSIVE.
+    """
+
+    kind: Literal["positive", "negative", "blind"]
+    setting: str
+    arm: str
+    attack: str
+    observer: str
+    estimate: Estimate | None
+    expectation: str
+    passed: bool
+    reason: str = ""
+
+
+class Limit(Part):
+    """What the policy allows."""
+
+    op: Literal["<=", ">="]
+    value: float
+    policy_line: int | None = None
+
+
+class Check(Part):
+    """One rule of the policy, judged.
+
+    Attributes:
+        id, title, rationale: from the policy.
+        meaning: the check in plain words, for a reader without a machine-learning background.
+        blocking: whether it counts for the overall verdict.
+        setting, arm, attack, observer: what it was judged on; for several attacks the worst one.
+        estimate: the estimate judged; null when nothing was evaluated.
+        verdict, reason_code, message: outcome; the reason code is for machines
+            ("within_limit", "over_limit", "ci_straddles", "instrument_invalid",
+            "assumption_unverified", "unresolvable_fpr", "crashed", "nothing_evaluated").
+        n_required: privacy units per side that would decide an INCONCLUSIVE, if known.
+    """
+
+    id: str
+    title: str
+    rationale: str
+    meaning: str = ""
+    blocking: bool
+    setting: str
+    arm: str
+    attack: str
+    observer: str
+    estimate: Estimate | None
+    limit: Limit
+    verdict: VerdictKind
+    reason_code: str
+    message: str
+    n_required: int | None = None
+
+
+class Utility(Part):
+    """Accuracy of one model of one arm on the held-out test records."""
+
+    setting: str
+    arm: str
+    model: str
+    estimate: Estimate
+
+
+class TradeOff(Part):
+    """One point of leakage against accuracy.
+
+    Attributes:
+        leakage: the worst AUC over the attacks this observer ran on this arm.
+        accuracy: of the model the arm delivers.
+    """
+
+    setting: str
+    arm: str
+    observer: str
+    attack: str
+    leakage: Estimate
+    accuracy: Estimate
+
+
+class DpAssumption(Part):
+    """One assumption of a formal claim."""
+
+    name: str
+    verified: bool
+    evidence: str
+
+
+class DpCard(Part):
+    """The formal statement of one arm, or that there is none.
+
+    Attributes:
+        epsilon: null when the arm makes no claim.
+        epsilons: the same run under other accountants or sampling assumptions, by name.
+        max_tpr: upper bound on any attack's TPR at each FPR (as text key), implied by the claim.
+    """
+
+    setting: str
+    arm: str
+    epsilon: float | None
+    delta: float | None
+    unit: str = ""
+    neighbouring: str = ""
+    accountant: str = ""
+    sampling: str = ""
+    mechanism: str = ""
+    epsilons: dict[str, float] = {}
+    max_tpr: dict[str, float] = {}
+    outside: tuple[str, ...] = ()
+    assumptions: tuple[DpAssumption, ...] = ()
+
+
+class Arm(Part):
+    """A pipeline with its defences, as configured."""
+
+    id: str
+    title: str
+    pipeline: str
+    defenses: tuple[str, ...] = ()
+    role: Literal["audited", "baseline", "control"]
+    configuration: str = ""
+
+
+class Setting(Part):
+    """A regime of the public shard and the split it gives."""
+
+    id: str
+    title: str
+    description: str
+    n_public: int
+    n_candidates: int
+    n_canaries: int
+    n_population: int
+    n_test: int
+    clients: tuple[int, ...]
+    classes: int
+
+
+class Policy(Part):
+    """Which policy was judged against; its digest was taken before anything was measured."""
+
+    id: str
+    sha256: str
+    tier: str = ""
+    purpose: str = ""
+    recipients: str = ""
+    privacy_unit: str = ""
+
+
+class Subject(Part):
+    """An artefact the record speaks about, by digest."""
+
+    name: str
+    kind: str
+    sha256: str
+    parameters: int | None = None
+
+
+class Run(Part):
+    """How the record came about.
+
+    Attributes:
+        id: short digest of plan, policy, seed and code version.
+        created: ISO 8601, UTC.
+        command: what to type to run it again.
+        engines: training engine chosen for each net.
+        determinism: "bitwise" on CPU with the same versions, else "statistical".
+    """
+
+    id: str
+    created: str
+    tool_version: str
+    command: str
+    seed: int
+    plan: str
+    plan_sha256: str
+    dataset: str
+    dataset_sha256: str
+    federations: int
+    python: str
+    platform: str
+    device: str
+    packages: dict[str, str]
+    engines: dict[str, str] = {}
+    determinism: Literal["bitwise", "statistical"]
+    status: Literal["complete", "partial"] = "complete"
+
+
+class Summary(Part):
+    """The verdict over the blocking checks."""
+
+    verdict: VerdictKind
+    exit_code: int
+    counts: dict[str, int]
+    sentence: str
+
+
+class Record(Part):
+    """An audit, whole."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    title: str
+    summary: Summary
+    run: Run
+    policy: Policy
+    subjects: tuple[Subject, ...]
+    settings: tuple[Setting, ...]
+    arms: tuple[Arm, ...]
+    checks: tuple[Check, ...]
+    cells: tuple[Cell, ...]
+    controls: tuple[Control, ...]
+    utility: tuple[Utility, ...]
+    tradeoff: tuple[TradeOff, ...]
+    dp: tuple[DpCard, ...]
+    limitations: tuple[str, ...]
+    extensions: dict[str, Any] = {}
+
+
+def to_json(record: Record) -> str:
+    """The record as JSON text, keys in field order, UTF-8, no NaN or infinity."""
+    return record.model_dump_json(indent=1) + "\n"
+
+
+def from_json(text: str) -> Record:
+    """A record from JSON text; raises pydantic.ValidationError when it does not fit the schema."""
+    return Record.model_validate_json(text)
