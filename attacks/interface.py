@@ -9,7 +9,7 @@ thing share one extraction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
+
+if TYPE_CHECKING:
+    from privfed.prior import Prior
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -32,12 +35,14 @@ class Candidates:
         clients: int64, shape (n,): whose member each candidate may be.
         population: non-members of the same distribution (never candidates).
         public: the public shard, known to everybody.
+        prior: generative prior made from the public shard, known to everybody; None when there is none.
     """
 
     records: Records
     clients: torch.Tensor
     population: Records
     public: Records
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True, slots=True)
