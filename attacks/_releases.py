@@ -1,0 +1,115 @@
+"""Reading releases: which ones count as observed, and whether their tensors are what they claim."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from privfed.nets import NetSpec, Params, initial
+from privfed.records import Records
+from privfed.release import Kind, Release, View, client_name
+
+
+def received(view: View, kind: Kind, name: str) -> tuple[Release, ...]:
+    """Releases of that kind and name, less those a client sent itself: they tell it nothing new."""
+    own = client_name(view.observer.client) if view.observer.client is not None else None
+    return tuple(r for r in view.select(kind, name) if r.sender != own)
+
+
+def net_of(view: View, name: str) -> NetSpec:
+    """The architecture of the released model `name`.
+
+    Raises:
+        ValueError: when the view does not describe it.
+    """
+    if name not in view.nets:
+        raise ValueError(f"expected the view to describe net {name!r}, got nets={sorted(view.nets)}")
+    return view.nets[name]
+
+
+def owner(release: Release) -> int:
+    """The client whose data alone made `release`.
+
+    Raises:
+        ValueError: when the release does not say.
+    """
+    if release.about is None:
+        raise ValueError(f"expected the client that {describe(release)} is about, got about=None")
+    return release.about
+
+
+def weights(release: Release, spec: NetSpec) -> Params:
+    """The parameters in `release`, checked against the architecture.
+
+    Raises:
+        ValueError: naming release and tensor when one is missing, unknown, of another shape or not
+            floating point.
+    """
+    shapes = _shapes(spec)
+    for name in sorted(shapes.keys() | release.tensors.keys()):
+        _check_weight(release, name, shapes.get(name))
+    return dict(release.tensors)
+
+
+def stack(releases: tuple[Release, ...], spec: NetSpec) -> Params:
+    """Parameters of several releases of one architecture, each of shape (len(releases), ...)."""
+    models = [weights(r, spec) for r in releases]
+    return {name: torch.stack([m[name] for m in models]) for name in models[0]}
+
+
+def labelled_images(release: Release) -> Records:
+    """The images and labels of a synthetic release.
+
+    Raises:
+        ValueError: naming release and tensor when one is missing, of another shape or not finite.
+    """
+    images, labels = (_tensor(release, name) for name in ("images", "labels"))
+    _require(
+        images.ndim == 4 and images.is_floating_point(),
+        release,
+        "images of shape (m, c, h, w), floating",
+        images,
+    )
+    _require(labels.shape == images.shape[:1], release, f"labels of shape ({images.shape[0]},)", labels)
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError(f"expected finite images in {describe(release)}, got images with NaN or infinity")
+    return Records(images, labels.long())
+
+
+def describe(release: Release) -> str:
+    """A release in an error message."""
+    return f"release {release.name!r} of round {release.round} from {release.sender}"
+
+
+def _tensor(release: Release, name: str) -> Tensor:
+    if name not in release.tensors:
+        raise ValueError(
+            f"expected tensor {name!r} in {describe(release)}, got tensors={sorted(release.tensors)}"
+        )
+    return release.tensors[name]
+
+
+def _require(holds: bool, release: Release, rule: str, got: Tensor) -> None:
+    if not holds:
+        name = rule.split()[0]
+        raise ValueError(
+            f"expected {rule}, in {describe(release)}, got {name}={tuple(got.shape)} {got.dtype}"
+        )
+
+
+def _check_weight(release: Release, name: str, shape: tuple[int, ...] | None) -> None:
+    if shape is None:
+        raise ValueError(f"expected only parameters of the net in {describe(release)}, got tensor={name!r}")
+    tensor = _tensor(release, name)
+    if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+        raise ValueError(
+            f"expected tensor {name!r} of shape {shape}, floating, in {describe(release)}, "
+            f"got {name}={tuple(tensor.shape)} {tensor.dtype}"
+        )
+
+
+@lru_cache(maxsize=16)
+def _shapes(spec: NetSpec) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in initial(spec, torch.Generator().manual_seed(0)).items()}
