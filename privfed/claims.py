@@ -55,3 +55,19 @@ class Claim:
     def verified(self) -> bool:
         """Whether the run verified every assumption."""
         return all(a.verified for a in self.assumptions)
+
+
+def max_tpr(epsilon: float, delta: float, fpr: float) -> float:
+    """The largest true-positive rate any attack can have at `fpr` under (epsilon, delta).
+
+    Kairouz, Oh and Viswanath (arXiv 1311.0776, Theorem 2.1): both error trade-offs at once.
+
+    >>> round(max_tpr(2.0, 1e-5, 0.01), 3)
+    0.074
+    """
+    if not 0 <= fpr <= 1:
+        raise ValueError(f"expected fpr in [0, 1], got fpr={fpr}")
+    if math.isinf(epsilon):
+        return 1.0
+    growth = math.exp(min(epsilon, 700.0))  # beyond 700 the other bound decides, and exp overflows
+    return min(1.0, growth * fpr + delta, 1 - math.exp(-epsilon) * (1 - fpr - delta))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from privfed.claims import Assumption
 from privfed.randomness import Stream
@@ -37,11 +37,13 @@ class Spent(Generic[T]):
         value: what goes on.
         event: the mechanism that ran, as a dp_accounting event; None when it gives no guarantee.
         checked: what the run found about the assumptions behind the event.
+        outside: what the event does not cover, in words, for the reader of a claim.
     """
 
     value: T
     event: DpEvent | None
     checked: tuple[Assumption, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 class LocalHook(Protocol):
@@ -124,11 +126,20 @@ def compose(*events: DpEvent | None) -> DpEvent | None:
     return ComposedDpEvent(spent)
 
 
+def after(first: Spent[Any], second: Spent[T]) -> Spent[T]:
+    """The second value, with what both hooks spent and found."""
+    return Spent(
+        second.value,
+        compose(first.event, second.event),
+        first.checked + second.checked,
+        first.outside + second.outside,
+    )
+
+
 def _chain(value: T, hooks: Sequence[H], act: Callable[[H, T, Stream], Spent[T]], stream: Stream) -> Spent[T]:
-    event: DpEvent | None = None
-    checked: tuple[Assumption, ...] = ()
+    so_far: Spent[T] = Spent(value, None)
     for index, hook in enumerate(hooks):
         # A stream per place, so that two hooks of one kind never share their noise.
-        spent = act(hook, value, stream.child(index))
-        value, event, checked = spent.value, compose(event, spent.event), checked + spent.checked
-    return Spent(value, event, checked)
+        spent = act(hook, so_far.value, stream.child(index))
+        so_far = after(so_far, spent)
+    return so_far

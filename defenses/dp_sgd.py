@@ -1,0 +1,228 @@
+"""DP-SGD at the clients: record-level differential privacy of everything a client sends.
+
+Abadi et al. (arXiv 1607.00133, Algorithm 1) with Poisson sampling, through Opacus: per-sample
+gradients by GradSampleModule, clipping and noise by DPOptimizer. What follows a client's training
+(distillation, aggregation, release) is post-processing of it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from defenses._dp_witness import Stated, Step, assumptions, watch
+from privfed.accounting import Accountant, calibrate
+from privfed.claims import Assumption
+from privfed.hooks import Spent
+from privfed.nets import NetSpec, Params, module_of
+from privfed.records import Records
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+    from privfed.randomness import Stream
+    from privfed.training import Task
+
+SIMULATED = (
+    "the quality of the random numbers: noise and sampling come from a seeded pseudo-random generator, so "
+    "that a run can be repeated; a deployment must draw them from a cryptographically secure one and guard "
+    "against floating-point attacks (Mironov 2012)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgd:
+    """Local training by DP-SGD with a fixed sampling rate and a fixed number of steps.
+
+    One round of one client spends a Poisson-sampled Gaussian, `steps` times, for the unit *record*
+    and the neighbouring relation *add or remove one*. Neither the rate, the number of steps, nor
+    the divisor of the noisy sum depends on the number of records, which is private under that
+    relation; a step whose batch is empty adds noise like any other. The task's recipe is not used.
+
+    The noise is reproducible. That is sound in an audit, where attacks see releases and never a
+    seed, and wrong in a deployment: the assumptions here say what the simulated claim needs, and
+    `SIMULATED`, outside the claim, is the caveat.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise on the sum of clipped gradients over
+            `clip`; 0 trains without noise and earns no claim.
+        clip: largest L2 norm of one record's gradient; finite.
+        sampling_rate: probability that a record is in a batch, in (0, 1].
+        steps: a round, whatever the number of records.
+        expected_batch: public divisor of the noisy sum, in records; about the sampling rate times
+            a public guess of the number of records.
+        lr, momentum: of SGD, as in torch.optim.SGD.
+    """
+
+    noise_multiplier: float
+    clip: float
+    sampling_rate: float
+    steps: int
+    expected_batch: float
+    lr: float
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.noise_multiplier < math.inf,
+            "a finite noise_multiplier >= 0",
+            noise_multiplier=self.noise_multiplier,
+        )
+        _require(0 < self.clip < math.inf, "a finite clip > 0", clip=self.clip)
+        _require(0 < self.sampling_rate <= 1, "sampling_rate in (0, 1]", sampling_rate=self.sampling_rate)
+        _require(self.steps >= 1 and self.steps == int(self.steps), "whole steps >= 1", steps=self.steps)
+        _require(
+            0 < self.expected_batch < math.inf,
+            "a finite expected_batch > 0",
+            expected_batch=self.expected_batch,
+        )
+        _require(0 < self.lr < math.inf, "a finite lr > 0", lr=self.lr)
+        _require(0 <= self.momentum < 1, "momentum in [0, 1)", momentum=self.momentum)
+
+    @classmethod
+    def for_epsilon(
+        cls,
+        epsilon: float,
+        delta: float | None,
+        rounds: int,
+        *,
+        clip: float,
+        sampling_rate: float,
+        steps: int,
+        expected_batch: float,
+        lr: float,
+        momentum: float = 0.0,
+        accountant: Accountant = "pld",
+    ) -> DpSgd:
+        """The least noise that keeps a client within `epsilon` over `rounds` rounds.
+
+        Args:
+            epsilon: of the finished run, in nats; infinity trains without noise.
+            delta: failure probability; below one over the number of records of any client.
+            rounds: the most that one client takes part in.
+            clip: as the field.
+            sampling_rate: as the field.
+            steps: as the field, a round.
+            expected_batch: as the field.
+            lr: as the field.
+            momentum: as the field.
+            accountant: the one the claim will be computed with.
+        """
+        _require(delta is not None, "a delta beside epsilon", delta=delta)
+        _require(epsilon > 0, "epsilon > 0", epsilon=epsilon)
+        _require(rounds >= 1, "rounds >= 1", rounds=rounds)
+        silent = cls(0.0, clip, sampling_rate, steps, expected_batch, lr, momentum)
+        if math.isinf(epsilon):
+            return silent
+        noise = _noise_for(epsilon, delta or 0.0, rounds * steps, sampling_rate, accountant)
+        return replace(silent, noise_multiplier=noise)
+
+    @property
+    def event(self) -> DpEvent | None:
+        """What one round of one client spends; None without noise."""
+        return (
+            _event(self.noise_multiplier, self.sampling_rate, self.steps) if self.noise_multiplier else None
+        )
+
+    def train(self, task: Task) -> Spent[Params]:
+        """Parameters after `steps` noisy steps from the task's start, and what the run verified."""
+        seen: list[Step] = []
+        stated = self._stated(len(task.records))
+        module = _per_sample(task.spec, task.start)
+        optimizer = self._optimizer(module, task.stream.child("noise"))
+        optimizer.attach_step_hook(watch(stated, seen))
+        with _without_hook_warning():
+            for chosen in _poisson(stated, task.stream.child("poisson")):
+                _step(module, optimizer, task.records.take(chosen))
+        params = {name: p.detach().clone() for name, p in module._module.named_parameters()}
+        checked = (*assumptions(stated, seen), _separate(module._module))
+        return Spent(params, self.event, checked, outside=(SIMULATED,))
+
+    def _stated(self, records: int) -> Stated:
+        return Stated(
+            self.noise_multiplier, self.clip, self.sampling_rate, self.steps, self.expected_batch, records
+        )
+
+    def _optimizer(self, module: nn.Module, stream: Stream) -> Any:
+        from opacus.optimizers import DPOptimizer
+
+        parameters = list(module.parameters())
+        return DPOptimizer(
+            torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum),
+            noise_multiplier=self.noise_multiplier,
+            max_grad_norm=self.clip,
+            expected_batch_size=self.expected_batch,
+            generator=stream.torch(parameters[0].device.type),
+        )
+
+
+def _step(module: nn.Module, optimizer: Any, batch: Records) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    if len(batch):
+        F.cross_entropy(module(batch.images), batch.labels, reduction="sum").backward()
+    else:
+        # No record, no backward pass: the sum is zero and the noise is added all the same.
+        for p in optimizer.params:
+            p.grad_sample = p.new_zeros((0, *p.shape))
+    optimizer.step()
+
+
+def _poisson(stated: Stated, stream: Stream) -> Tensor:
+    """Which records are in which step: boolean, shape (steps, records), all entries independent."""
+    draws = torch.rand(stated.steps, stated.records, generator=stream.torch(), dtype=torch.float64)
+    return draws < stated.sampling_rate
+
+
+def _per_sample(spec: NetSpec, start: Params) -> Any:
+    from opacus import GradSampleModule
+    from opacus.validators import ModuleValidator
+
+    module = module_of(spec, start).to(next(iter(start.values())).device).train()
+    errors = ModuleValidator.validate(module, strict=False)
+    if errors:
+        raise ValueError(f"expected a net whose layers keep records apart, got spec={spec}: {errors[0]}")
+    return GradSampleModule(module, loss_reduction="sum")
+
+
+def _separate(module: nn.Module) -> Assumption:
+    kinds = sorted(
+        {
+            type(layer).__name__
+            for layer in module.modules()
+            if next(layer.parameters(False), None) is not None
+        }
+    )
+    return Assumption("no layer mixes records", True, f"Opacus accepts every layer: {', '.join(kinds)}")
+
+
+@lru_cache(maxsize=256)
+def _noise_for(epsilon: float, delta: float, steps: int, rate: float, accountant: Accountant) -> float:
+    return calibrate(lambda noise: _event(noise, rate, steps), epsilon, delta, accountant)
+
+
+def _event(noise_multiplier: float, rate: float, steps: int) -> DpEvent:
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+
+    return SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise_multiplier)), steps)
+
+
+def _require(holds: bool, rule: str, **got: object) -> None:
+    if not holds:
+        raise ValueError(f"expected {rule}, got {', '.join(f'{k}={v}' for k, v in got.items())}")
+
+
+@contextmanager
+def _without_hook_warning() -> Iterator[None]:
+    """Images need no gradient, which is what torch warns of once a module."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        yield
