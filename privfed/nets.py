@@ -8,6 +8,7 @@ distillation), with GroupNorm in place of InstanceNorm.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 Family = Literal["convnet", "mlp"]
 Params = dict[str, Tensor]
+LARGEST_POOL_MATRIX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,8 @@ def module_of(spec: NetSpec, params: Params) -> nn.Module:
     expected = {k: tuple(v.shape) for k, v in module.named_parameters()}
     got = {k: tuple(v.shape) for k, v in params.items()}
     if expected != got:
-        wrong = sorted(set(expected.items()) ^ set(got.items()))[0][0]
-        raise ValueError(
-            f"expected weights of {spec}, got {wrong}={got.get(wrong)} where the net has {expected.get(wrong)}"
-        )
+        name = sorted(set(expected.items()) ^ set(got.items()))[0][0]
+        raise ValueError(f"expected {name} of shape {expected.get(name)}, got {name}={got.get(name)}")
     module.load_state_dict(params)
     return module
 
@@ -162,7 +162,16 @@ def _forward_mlp(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """2 x 2 average pooling by adding four strided slices: on CPU several times faster than AvgPool2d."""
-    h, w = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
-    x = x[..., :h, :w]
-    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) * 0.25
+    """2 x 2 average pooling; small maps through one matrix product, several times faster on CPU."""
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    if height * width > LARGEST_POOL_MATRIX:
+        return F.avg_pool2d(x, 2)
+    matrix = _pool_matrix(height, width, x.device, x.dtype)
+    return (x.flatten(-2) @ matrix).unflatten(-1, (height // 2, width // 2))
+
+
+@lru_cache(maxsize=64)
+def _pool_matrix(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Shape (height * width, (height // 2) * (width // 2)); a last odd row or column is left out."""
+    eye = torch.eye(height * width, device=device, dtype=dtype).view(-1, 1, height, width)
+    return F.avg_pool2d(eye, 2).flatten(1)

@@ -19,6 +19,7 @@ Kind = Literal["weights", "latents", "synthetic", "generator", "logits", "label_
 Role = Literal["server", "malicious_server", "client", "outsider"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
+ROLES: tuple[str, ...] = get_args(Role)
 SERVER = "server"
 CLIENTS = "clients"
 PUBLIC = "public"

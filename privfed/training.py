@@ -1,12 +1,28 @@
-"""Local training of small nets on records in memory: plain SGD, many models side by side."""
+"""Local training of small nets on records in memory: plain SGD, many models side by side.
+
+Two engines compute the same thing. `looped` trains one model after another; `stacked` trains all
+models of one architecture and recipe in lock step, one group of a grouped convolution (or one batch
+of a batched matrix product) a model, with ragged batches padded and masked. Both draw each model's
+batches from that model's own stream, so they agree up to floating-point summation order.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from privfed.nets import NetSpec, Params
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from privfed.augmentation import Dsa, apply, draw
+from privfed.nets import NetSpec, Params, forward
 from privfed.randomness import Stream
 from privfed.records import Records
+
+Engine = Literal["looped", "stacked"]
+STACK = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +33,7 @@ class Recipe:
         epochs: passes over the records.
         batch: records a step; the last batch of an epoch may be smaller.
         lr, momentum, weight_decay: of SGD, as in torch.optim.SGD.
+        dsa: differentiable siamese augmentation of each batch, or None.
     """
 
     epochs: int
@@ -24,6 +41,13 @@ class Recipe:
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    dsa: Dsa | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch < 1:
+            raise ValueError(f"expected epochs >= 0 and batch >= 1, got {self.epochs} and {self.batch}")
+        if self.lr <= 0:
+            raise ValueError(f"expected lr > 0, got lr={self.lr}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +59,145 @@ class Task:
     records: Records
     recipe: Recipe
     stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One SGD step of M models: record indices (M, batch), 1 for real and 0 for padding (M, batch)."""
+
+    index: Tensor
+    weight: Tensor
+    generators: list[torch.Generator]
+
+
+def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
+    """Trained parameters of every task, in the order given.
+
+    Args:
+        tasks: models to train; those of one architecture and recipe are stacked, at most 32 at once.
+        engine: "looped" or "stacked".
+    """
+    size = 1 if engine == "looped" else STACK
+    trained: dict[int, Params] = {}
+    groups: dict[tuple[NetSpec, Recipe], list[int]] = {}
+    for i, task in enumerate(tasks):
+        groups.setdefault((task.spec, task.recipe), []).append(i)
+    for members in groups.values():
+        # Neighbours in size share a stack, so that little of a stack is padding.
+        members.sort(key=lambda i: (len(tasks[i].records), i))
+        for chunk in _batched(members, size):
+            results = _train_stack([tasks[i] for i in chunk])
+            trained.update(zip(chunk, results, strict=True))
+    return [trained[i] for i in range(len(tasks))]
+
+
+def stack(params: Sequence[Params]) -> Params:
+    """Parameters of M models with a leading model dimension."""
+    return {name: torch.stack([p[name] for p in params]) for name in params[0]}
+
+
+def unstack(params: Params) -> list[Params]:
+    """The M models of a stack, as copies."""
+    models = next(iter(params.values())).shape[0]
+    return [{name: t[m].clone() for name, t in params.items()} for m in range(models)]
+
+
+def predict(spec: NetSpec, params: Params, images: Tensor, batch: int = 2048) -> Tensor:
+    """Logits of one model, shape (n, classes), without gradients."""
+    single = {k: v.unsqueeze(0) for k, v in params.items()}
+    with torch.no_grad():
+        parts = [forward(spec, single, x.unsqueeze(0)).squeeze(0) for x in images.split(batch)]
+    return torch.cat(parts) if parts else torch.empty(0, spec.classes)
+
+
+def weighted_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of each model, shape (M,): mean over the records with weight 1."""
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
+    return (losses * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+
+
+class FlatParams:
+    """Parameters of M models as views into one (M, P) buffer, so that an optimiser step is one operation."""
+
+    def __init__(self, params: Params) -> None:
+        self.buffer = torch.cat([t.flatten(1) for t in params.values()], 1)
+        sizes = [t[0].numel() for t in params.values()]
+        parts = self.buffer.split(sizes, 1)
+        self.views = {
+            name: part.view(t.shape).requires_grad_()
+            for (name, t), part in zip(params.items(), parts, strict=True)
+        }
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Gradient of a scalar, shape (M, P)."""
+        return torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, list(self.views.values()))], 1)
+
+    def detached(self) -> Params:
+        """The parameters by name, without gradient tracking."""
+        return {name: view.detach() for name, view in self.views.items()}
+
+
+def _train_stack(tasks: list[Task]) -> list[Params]:
+    spec, recipe = tasks[0].spec, tasks[0].recipe
+    if recipe.epochs == 0 or not any(len(t.records) for t in tasks):
+        return [{k: v.clone() for k, v in t.start.items()} for t in tasks]
+    images, labels = _padded(tasks)
+    flat = FlatParams(stack([t.start for t in tasks]))
+    velocity = torch.zeros_like(flat.buffer)
+    lane = torch.arange(len(tasks), device=images.device).unsqueeze(1)
+    for step in _steps(tasks):
+        x, y = images[lane, step.index], labels[lane, step.index]
+        if recipe.dsa is not None:
+            x = apply(x, draw(recipe.dsa, step.generators))
+        loss = weighted_loss(forward(spec, flat.views, x), y, step.weight)
+        gradient = flat.gradient(loss.sum())
+        _descend(flat.buffer, gradient, velocity, step.weight.amax(1, keepdim=True), recipe)
+    return unstack(flat.detached())
+
+
+@torch.no_grad()
+def _descend(buffer: Tensor, gradient: Tensor, velocity: Tensor, active: Tensor, recipe: Recipe) -> None:
+    """One SGD step in place; models with no record in this step (active 0) stay where they are."""
+    if recipe.weight_decay:
+        gradient = gradient.add(buffer, alpha=recipe.weight_decay)
+    if recipe.momentum:
+        velocity.copy_(torch.where(active > 0, velocity * recipe.momentum + gradient, velocity))
+        gradient = velocity
+    buffer.sub_(gradient * active, alpha=recipe.lr)
+
+
+def _padded(tasks: list[Task]) -> tuple[Tensor, Tensor]:
+    """Images (M, longest, c, h, w) and labels (M, longest), zero where a task has fewer records."""
+    longest = max(len(t.records) for t in tasks)
+    first = tasks[0].records.images
+    images = first.new_zeros(len(tasks), longest, *first.shape[1:])
+    labels = torch.zeros(len(tasks), longest, dtype=torch.int64, device=first.device)
+    for m, task in enumerate(tasks):
+        images[m, : len(task.records)] = task.records.images
+        labels[m, : len(task.records)] = task.records.labels
+    return images, labels
+
+
+def _steps(tasks: list[Task]) -> Iterator[_Step]:
+    """The steps of all models in lock step; a model that has finished is padded out."""
+    recipe, device = tasks[0].recipe, tasks[0].records.images.device
+    orders = [_order(t) for t in tasks]
+    generators = [t.stream.child("augment").torch(str(device)) for t in tasks] if recipe.dsa else []
+    for s in range(max(len(o) for o in orders)):
+        batches = [o[s] if s < len(o) else torch.empty(0, dtype=torch.int64) for o in orders]
+        width = max(len(b) for b in batches)
+        index = torch.stack([F.pad(b, (0, width - len(b))) for b in batches])
+        weight = torch.stack([(torch.arange(width) < len(b)).float() for b in batches])
+        yield _Step(index.to(device), weight.to(device), generators)
+
+
+def _order(task: Task) -> list[Tensor]:
+    """Record indices of every step of one model."""
+    generator = task.stream.child("batches").torch()
+    n = len(task.records)
+    passes = (torch.randperm(n, generator=generator) for _ in range(task.recipe.epochs if n else 0))
+    return [batch for order in passes for batch in order.split(task.recipe.batch)]
+
+
+def _batched(items: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    return (tuple(items[i : i + size]) for i in range(0, len(items), size))

@@ -1,0 +1,97 @@
+"""Steps that several pipelines share: local training and upload, training on synthetic records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from privfed.hooks import apply_local, apply_uplink, compose
+from privfed.nets import NetSpec, Params, initial
+from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
+from privfed.randomness import Stream
+from privfed.records import Records
+from privfed.release import PUBLIC, SERVER, Release, client_name
+from privfed.training import Recipe, Task, train
+
+
+def check_participation(rounds: int, fraction: float) -> None:
+    """Refuses a federation without rounds or without clients in a round."""
+    if rounds < 1:
+        raise ValueError(f"expected rounds >= 1, got rounds={rounds}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"expected fraction in (0, 1], got fraction={fraction}")
+
+
+def train_and_upload(world: World, recipe: Recipe, jobs: Sequence[ClientJob]) -> list[ClientMessage]:
+    """Trains the surrogate on each client's records and uploads its weights (4 P bytes in float32)."""
+    tasks = [Task(world.surrogate, j.start, j.records, recipe, j.stream.child("train")) for j in jobs]
+    trained = apply_local(world.hooks, tasks, lambda t: train(t, world.engine))
+    messages = []
+    for job, local in zip(jobs, trained, strict=True):
+        sent = apply_uplink(world.hooks, job.start, local.value, job.stream.child("uplink"))
+        update = Release(
+            job.round, client_name(job.client), SERVER, "weights", "update", sent.value, job.client
+        )
+        messages.append(
+            ClientMessage((update,), compose(local.event, sent.event), local.checked + sent.checked)
+        )
+    return messages
+
+
+def initial_states(world: World, streams: Sequence[Stream], with_large: bool) -> list[ServerState]:
+    """Random initial weights for every federation."""
+    return [
+        ServerState(
+            0,
+            initial(world.surrogate, s.child("surrogate").torch()),
+            initial(world.large, s.child("large").torch()) if with_large else None,
+        )
+        for s in streams
+    ]
+
+
+def train_on(
+    world: World,
+    spec: NetSpec,
+    starts: Sequence[Params],
+    records: Sequence[Records],
+    recipe: Recipe,
+    streams: Sequence[Stream],
+) -> list[Params]:
+    """Trains one model per federation on the records the server holds."""
+    tasks = [Task(spec, p, r, recipe, s) for p, r, s in zip(starts, records, streams, strict=True)]
+    return train(tasks, world.engine)
+
+
+def publish_model(state: ServerState, params: Params) -> Release:
+    """The delivered model, handed to everybody."""
+    return Release(state.round, SERVER, PUBLIC, "weights", "large", params)
+
+
+def publish_synthetic(state: ServerState, records: Records) -> Release:
+    """The synthetic set, handed to everybody."""
+    tensors = {"images": records.images, "labels": records.labels}
+    return Release(state.round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
+
+
+def client_images(round: int, client: int, records: Records) -> Release:
+    """One client's synthetic images, as they lie on the server."""
+    tensors = {"images": records.images, "labels": records.labels}
+    return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, client)
+
+
+def updates(inbox: Sequence[Release]) -> list[Release]:
+    """The model updates among the releases received, in the order of the clients."""
+    found = [r for r in inbox if r.name == "update"]
+    return sorted(found, key=lambda r: -1 if r.about is None else r.about)
+
+
+def weighted_mean(params: Sequence[Params], weights: Sequence[float]) -> Params:
+    """Mean of models with weights that need not sum to one; all weights zero count as equal."""
+    total = sum(weights)
+    share = [w / total for w in weights] if total > 0 else [1 / len(weights)] * len(weights)
+    return {
+        name: torch.stack([p[name] * s for p, s in zip(params, share, strict=True)]).sum(0)
+        for name in params[0]
+    }

@@ -1,0 +1,132 @@
+"""What a pipeline is: four pure functions of (public world, state, messages, randomness).
+
+Each takes a sequence: one entry per federation or per client. In a simulation many federations run
+in lock step, so that their small models train stacked; at a real site the sequence has one entry.
+Messages are `Release` values, so nothing crosses a boundary unrecorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from privfed.claims import Assumption
+from privfed.hooks import Hooks
+from privfed.nets import NetSpec, Params
+from privfed.prior import Prior
+from privfed.randomness import Stream
+from privfed.records import Records
+from privfed.release import CLIENTS, SERVER, Release
+from privfed.training import Engine
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What everybody knows.
+
+    Attributes:
+        surrogate: architecture that the clients train.
+        large: architecture of the model that only the server trains.
+        public: the public shard.
+        public_labelled: whether its labels are classes of the private task.
+        prior: frozen generative prior trained on the public shard, for pipelines that need one.
+        hooks: the defences switched on.
+        engine: training engine.
+    """
+
+    surrogate: NetSpec
+    large: NetSpec
+    public: Records
+    public_labelled: bool
+    prior: Prior | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+    engine: Engine = "looped"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientJob:
+    """One client's work in one round: the broadcast weights, its own records, its randomness."""
+
+    client: int
+    round: int
+    start: Params
+    records: Records
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMessage:
+    """What one client sends, the privacy event it spent on it, and what the run checked."""
+
+    releases: tuple[Release, ...]
+    event: DpEvent | None = None
+    checked: tuple[Assumption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What the server holds after a round.
+
+    Attributes:
+        round: rounds completed.
+        surrogate: weights to broadcast next.
+        large: weights of the server's own model; None when the pipeline has none.
+        synthetic: the synthetic records the server trains on; None when the pipeline has none.
+        kept: releases that the server made for itself in the last round.
+    """
+
+    round: int
+    surrogate: Params
+    large: Params | None = None
+    synthetic: Records | None = None
+    kept: tuple[Release, ...] = ()
+
+
+class Pipeline(Protocol):
+    """A federated algorithm; a frozen value, its fields are its hyper-parameters."""
+
+    @property
+    def rounds(self) -> int:
+        """Communication rounds."""
+        ...
+
+    @property
+    def fraction(self) -> float:
+        """Share of the clients that take part in a round, in (0, 1]."""
+        ...
+
+    @property
+    def outside_claim(self) -> tuple[str, ...]:
+        """What clients disclose beside their updates, outside any differential-privacy claim."""
+        ...
+
+    def init(self, world: World, streams: Sequence[Stream]) -> list[ServerState]:
+        """The server's state before the first round, one per federation."""
+        ...
+
+    def client_round(self, world: World, jobs: Sequence[ClientJob]) -> list[ClientMessage]:
+        """What each client sends, one message per job."""
+        ...
+
+    def server_round(
+        self,
+        world: World,
+        states: Sequence[ServerState],
+        inboxes: Sequence[Sequence[Release]],
+        streams: Sequence[Stream],
+    ) -> list[ServerState]:
+        """The server's next state, one per federation."""
+        ...
+
+    def publish(self, world: World, states: Sequence[ServerState]) -> list[tuple[Release, ...]]:
+        """What each federation publishes at the end."""
+        ...
+
+
+def broadcast(state: ServerState) -> Release:
+    """The surrogate on its way to all clients."""
+    return Release(state.round, SERVER, CLIENTS, "weights", "surrogate", state.surrogate)
