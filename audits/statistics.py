@@ -1,0 +1,298 @@
+"""From membership scores to an `Estimate`: AUC and accuracy over federations and records.
+
+An audit scores n candidate records in F federations. The same record recurs in every federation and
+one federation scores all records, so the F x n scores are dependent both ways and an interval that
+takes them for independent trials is far too narrow. Two remedies live here: a variance that is
+robust to clusters in both directions (`federated_auc`, `federated_mean`), and the use of each record
+in one federation only (`one_score_per_unit`), after which binomial methods hold (`audits.roc`).
+
+Scores point one way everywhere: higher = more likely a member. NaN = not scored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import beta, rankdata, t
+
+from privfed.randomness import Stream
+from reports.record import Estimate, Scope
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_NO_SPREAD = 1e-24
+_METHOD_AUC = "Mann-Whitney AUC; two-way cluster-robust DeLong variance, Student t over federations"
+_METHOD_MEAN = "mean over federations; two-way cluster-robust variance, Student t over federations"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Statistics of F federations over n records, ready for a two-way variance.
+
+    Attributes:
+        values: shape (F,): the statistic of each federation.
+        influence: shape (F, n): what each record adds to the mean of `values`; zero where not scored.
+        units: privacy units behind one federation's statistic, for the bound used without spread.
+        reach: how far a federation unlike those seen could lie from them.
+    """
+
+    values: Floats
+    influence: Floats
+    units: int
+    reach: float
+
+    @property
+    def variance(self) -> float:
+        """Variance of the mean of `values` under dependence over federations and over records.
+
+        Cameron, Gelbach and Miller (2011), "Robust inference with multiway clustering", section 2.1:
+        clusters by federation plus clusters by record less what both count twice. The difference
+        can fall below either part by chance, hence the maximum.
+        """
+        records = float(np.square(self.influence.sum(axis=0)).sum())
+        both = float(np.square(self.influence).sum())
+        if len(self.values) == 1:
+            return both
+        federations = float(self.values.var(ddof=1)) / len(self.values)
+        return max(federations + records - both, records, federations)
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        """Both ends of the interval of the mean of `values`, each at confidence `level`.
+
+        On the logit scale, where sampling distributions near 0 or 1 are less skewed and the ends
+        stay inside (0, 1) (Pepe, 2003, section 5.2.5; Qin and Hotilovac, 2008).
+        """
+        value, variance, count = float(self.values.mean()), self.variance, len(self.values)
+        if variance <= _NO_SPREAD:
+            half = self._half_width_without_spread(level)
+            return max(0.0, value - half), min(1.0, value + half)
+        freedom = count - 1 if count > 1 else self.units - 1
+        half = float(t.ppf(level, freedom)) * math.sqrt(variance) / (value * (1 - value))
+        return float(expit(logit(value) - half)), float(expit(logit(value) + half))
+
+    def _half_width_without_spread(self, level: float) -> float:
+        """Bound for identical values, where a variance of zero would claim certainty.
+
+        The share of the population that looks different is bounded as for 0 of k draws; the draws
+        are the units of one federation, and the federations.
+        """
+        units, federations = _unseen_share(level, self.units), _unseen_share(level, len(self.values))
+        return units if len(self.values) == 1 else max(units, self.reach * federations)
+
+
+def clopper_pearson(successes: int, trials: int, level: float) -> tuple[float, float]:
+    """One-sided exact bounds on a proportion, each at confidence `level` (Clopper and Pearson, 1934).
+
+    >>> lower, upper = clopper_pearson(0, 100, 0.95)
+    >>> lower, round(upper, 7)
+    (0.0, 0.029513)
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"expected 0 <= successes <= trials, got successes={successes}, trials={trials}")
+    lower = beta.ppf(1 - level, successes, trials - successes + 1) if successes else 0.0
+    upper = beta.ppf(level, successes + 1, trials - successes) if successes < trials else 1.0
+    return float(lower), float(upper)
+
+
+def auc(scores: Floats, included: Bools) -> float:
+    """Probability that a member outscores a non-member, ties counted one half (Mann-Whitney).
+
+    Args:
+        scores: shape (n,), higher = more likely a member; NaN is left out.
+        included: shape (n,), whether the record was a member.
+
+    Returns:
+        The area under the ROC curve; NaN when no member or no non-member is scored.
+
+    >>> auc(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, True, False, True]))
+    0.625
+    """
+    members = placements(scores, included)[included]
+    return float(np.nanmean(members)) if np.isfinite(members).any() else float("nan")
+
+
+def placements(scores: Floats, included: Bools) -> Floats:
+    """Where each record stands among the records of the other side.
+
+    Args:
+        scores: shape (n,), higher = more likely a member; NaN is left out.
+        included: shape (n,).
+
+    Returns:
+        Shape (n,): for a member the share of non-members below it, for a non-member the share of
+        members above it, ties one half; NaN where not scored. Both sides average to the AUC. In
+        O(n log n): ranks among all less ranks among one's own side (DeLong et al., 1988).
+    """
+    _expect_same_shape(scores, included, ndim=1)
+    result = np.full(scores.shape, np.nan)
+    inside, outside = included & ~np.isnan(scores), ~included & ~np.isnan(scores)
+    if not inside.any() or not outside.any():
+        return result
+    ranks = np.zeros(scores.shape)
+    ranks[inside | outside] = rankdata(scores[inside | outside])
+    result[inside] = (ranks[inside] - rankdata(scores[inside])) / outside.sum()
+    result[outside] = 1 - (ranks[outside] - rankdata(scores[outside])) / inside.sum()
+    return result
+
+
+def federated_auc(scores: Floats, included: Bools, level: float) -> Estimate:
+    """Mean AUC over federations, with bounds that hold under dependence both ways.
+
+    Placement values give each record's influence on each federation's AUC (DeLong et al., 1988;
+    Obuchowski, 1997, for clustered records); clusters by federation and by record are combined as
+    in `Spread.variance`. Federations in which no member or no non-member is scored are left out.
+    One federation alone gives DeLong's interval over records and speaks of that artefact only.
+
+    Args:
+        scores: shape (F, n), higher = more likely a member; NaN = not scored.
+        included: shape (F, n), membership drawn independently for each record and federation.
+        level: confidence of each bound.
+
+    Assumes exchangeable federations and exchangeable records. Without any spread (every federation
+    perfectly separated, or all scores equal) the bounds are exact binomial ones on the number of
+    federations and of member/non-member pairs; a federation unlike those seen is then taken to lie
+    at most 1/2 away, as chance does from perfect separation.
+    """
+    _expect_same_shape(scores, included, ndim=2)
+    _expect_level(level)
+    usable = [f for f in range(len(scores)) if np.isfinite(auc(scores[f], included[f]))]
+    if not usable:
+        return _absent("auc", _METHOD_AUC, level, "no federation scored both a member and a non-member")
+    scores, included = scores[usable], included[usable]
+    scored = ~np.isnan(scores)
+    n_in = int((included & scored).any(axis=0).sum())
+    n_out = int((~included & scored).any(axis=0).sum())
+    spread = _auc_spread(scores, included)
+    if len(usable) == 1 and spread.units < 2:
+        reason = f"one federation needs at least 2 members and 2 non-members, got {n_in} and {n_out}"
+        return _absent("auc", _METHOD_AUC, level, reason)
+    return _estimate("auc", _METHOD_AUC, spread, level, n_in, n_out)
+
+
+def federated_mean(correct: Floats, level: float, metric: str = "accuracy") -> Estimate:
+    """Mean over federations of a proportion of records, for example test accuracy.
+
+    Args:
+        correct: shape (F, n): 1 where federation f treats record i right, 0 where not, NaN where
+            unknown. The same test record stands in the same column in every federation.
+        level: confidence of each bound.
+        metric: name for the estimate.
+
+    The variance is that of `Spread`; one federation alone gives exact Clopper-Pearson bounds over
+    records, for that artefact.
+    """
+    _expect_binary(correct)
+    _expect_level(level)
+    correct = correct[~np.isnan(correct).all(axis=1)]
+    if not correct.size:
+        return _absent(metric, _METHOD_MEAN, level, "no record was evaluated")
+    known = ~np.isnan(correct)
+    n_records = int(known.any(axis=0).sum())
+    if len(correct) == 1:
+        return _one_proportion(int(np.nansum(correct)), n_records, level, metric)
+    values, counts = np.nanmean(correct, axis=1), known.sum(axis=1)
+    influence = np.where(known, (correct - values[:, None]) / (counts * len(correct))[:, None], 0.0)
+    spread = Spread(values, influence, units=int(counts.min()), reach=1.0)
+    return _estimate(metric, _METHOD_MEAN, spread, level, n_records, 0)
+
+
+def one_score_per_unit(included: Bools, scores: Floats, stream: Stream) -> tuple[Floats, Floats]:
+    """Each candidate's score in one federation only, drawn at random: members and non-members.
+
+    The federation of a record is drawn uniformly among those that scored it, by `stream` alone, so
+    the draw knows neither membership nor score and the membership bits that remain are independent
+    coin flips, one per record.
+
+    Args:
+        included: shape (F, n).
+        scores: shape (F, n), higher = more likely a member; NaN = not scored. Whether a record is
+            scored must not depend on its membership.
+        stream: random stream of this draw.
+
+    Returns:
+        Scores of shapes (n_in,) and (n_out,), n_in + n_out <= n.
+    """
+    _expect_same_shape(scores, included, ndim=2)
+    lots = np.where(np.isnan(scores), -1.0, stream.numpy().random(scores.shape))
+    chosen, column = lots.argmax(axis=0), np.arange(scores.shape[1])
+    score, member = scores[chosen, column], included[chosen, column]
+    scored = ~np.isnan(score)
+    return score[member & scored], score[~member & scored]
+
+
+def _auc_spread(scores: Floats, included: Bools) -> Spread:
+    """AUC of each federation, and each record's influence on their mean."""
+    place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
+    inside = included & ~np.isnan(place)
+    outside = ~included & ~np.isnan(place)
+    m, n = inside.sum(axis=1), outside.sum(axis=1)
+    values = np.where(inside, place, 0.0).sum(axis=1) / m
+    # The root of m(m-1), not m: then one federation alone has exactly DeLong's variance.
+    size = np.where(included, _unbiased(m)[:, None], _unbiased(n)[:, None])
+    influence = np.where(inside | outside, (place - values[:, None]) / (size * len(scores)), 0.0)
+    return Spread(values, influence, units=int(np.minimum(m, n).max()), reach=0.5)
+
+
+def _unbiased(count: NDArray[np.int_]) -> Floats:
+    """Root of count * (count - 1), and 1 for a count of 1, whose record has no influence anyway."""
+    size: Floats = np.sqrt(count * np.maximum(count - 1.0, 1.0))
+    return size
+
+
+def _unseen_share(level: float, draws: int) -> float:
+    """Upper bound on a share of which `draws` independent draws showed nothing."""
+    return clopper_pearson(0, draws, level)[1]
+
+
+def _estimate(metric: str, method: str, spread: Spread, level: float, n_in: int, n_out: int) -> Estimate:
+    lower, upper = spread.bounds(level)
+    scope: Scope = "training algorithm" if len(spread.values) > 1 else "artefact"
+    return Estimate(
+        metric=metric, value=float(spread.values.mean()), lower=lower, upper=upper,
+        level_lower=level, level_upper=level, method=method, n_in=n_in, n_out=n_out,
+        n_federations=len(spread.values), scope=scope,
+    )  # fmt: skip
+
+
+def _one_proportion(successes: int, trials: int, level: float, metric: str) -> Estimate:
+    lower, upper = clopper_pearson(successes, trials, level)
+    return Estimate(
+        metric=metric, value=successes / trials, lower=lower, upper=upper, level_lower=level,
+        level_upper=level, method="Clopper-Pearson over records", n_in=trials, n_out=0,
+        n_federations=1, scope="artefact",
+    )  # fmt: skip
+
+
+def _absent(metric: str, method: str, level: float, reason: str) -> Estimate:
+    return Estimate(
+        metric=metric, value=None, lower=None, upper=None, level_lower=level, level_upper=level,
+        method=method, n_in=0, n_out=0, n_federations=0, scope="training algorithm", reason=reason,
+    )  # fmt: skip
+
+
+def _expect_same_shape(scores: Floats, included: Bools, ndim: int) -> None:
+    if scores.ndim != ndim or scores.shape != included.shape:
+        raise ValueError(
+            f"expected scores and included of one shape with {ndim} axes, "
+            f"got scores.shape={scores.shape}, included.shape={included.shape}"
+        )
+    if included.dtype != np.bool_:
+        raise ValueError(f"expected included of type bool, got included.dtype={included.dtype}")
+
+
+def _expect_binary(correct: Floats) -> None:
+    if correct.ndim != 2:
+        raise ValueError(f"expected correct with axes (federations, records), got shape={correct.shape}")
+    strange = correct[~np.isnan(correct) & (correct != 0) & (correct != 1)]
+    if strange.size:
+        raise ValueError(f"expected correct to hold 0, 1 or NaN, got correct={strange[0]:g}")
+
+
+def _expect_level(level: float) -> None:
+    if not 0.5 < level < 1:
+        raise ValueError(f"expected level in (0.5, 1), got level={level}")
