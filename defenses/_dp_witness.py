@@ -30,12 +30,16 @@ class Step:
         size: records in the batch.
         excess: L2 distance between the sum used and the sum of gradients clipped one by one, as a
             multiple of what rounding explains; at most 1 when every record was clipped.
-        noise: the noise added to the sum over its stated deviation, shape (parameters,).
+        draws: numbers of noise added, one a parameter.
+        power: sum of squares of the noise over its stated deviation.
+        echo: inner product of that noise with the noise of the step before; 0 for the first.
     """
 
     size: int
     excess: float
-    noise: Tensor
+    draws: int
+    power: float
+    echo: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,19 @@ class Stated:
 
 def watch(stated: Stated, seen: list[Step]) -> Callable[[Any], None]:
     """A step hook for an Opacus optimiser that appends what it sees to `seen`."""
+    before: Tensor | None = None
 
     def look(optimizer: Any) -> None:
+        nonlocal before
         each = torch.cat([g.flatten(1) for g in optimizer.grad_samples], dim=1)
         total = torch.cat([p.summed_grad.flatten() for p in optimizer.params])
         used = torch.cat([p.grad.flatten() for p in optimizer.params])
         scale = stated.noise_multiplier * stated.clip or 1.0
         noise = (used * stated.expected_batch - total) / scale
-        seen.append(Step(len(each), _excess(each, total, stated.clip), noise))
+        echo = 0.0 if before is None else float(noise @ before)
+        before = noise
+        excess = _excess(each, total, stated.clip)
+        seen.append(Step(len(each), excess, noise.numel(), float(noise @ noise), echo))
 
     return look
 
@@ -69,7 +78,7 @@ def assumptions(stated: Stated, seen: Sequence[Step]) -> tuple[Assumption, ...]:
     return (
         _sampled(stated, [step.size for step in seen]),
         _clipped(stated, [step.excess for step in seen]),
-        _noisy(stated, [step.noise for step in seen]),
+        _noisy(stated, seen),
         Assumption(
             "all steps counted", len(seen) == stated.steps, f"{len(seen)} steps ran, {stated.steps} accounted"
         ),
@@ -106,13 +115,13 @@ def _sampled(stated: Stated, sizes: Sequence[int]) -> Assumption:
     )
 
 
-def _noisy(stated: Stated, noises: Sequence[Tensor]) -> Assumption:
+def _noisy(stated: Stated, seen: Sequence[Step]) -> Assumption:
     name = "Gaussian noise of the stated size"
     if stated.noise_multiplier == 0:
         return Assumption(name, False, "noise multiplier 0: no noise was added")
-    power = sum(float(noise.square().sum()) for noise in noises)
-    count = sum(noise.numel() for noise in noises)
-    echo = sum(float(a @ b) for a, b in zip(noises[1:], noises[:-1], strict=True))
+    count = sum(step.draws for step in seen)
+    power = sum(step.power for step in seen)
+    echo = sum(step.echo for step in seen)
     repeats = abs(echo) > math.sqrt(2 * count * LOG_ALARM) + LOG_ALARM
     return Assumption(
         name,

@@ -81,8 +81,8 @@ def claim(
     """The statement that the whole ledger supports, or None if there is none.
 
     Clients hold disjoint records, so their events compose in parallel: epsilon is the largest of
-    the clients' own (McSherry 2009, Theorem 4). A round without a guarantee by any client that
-    took part leaves no statement.
+    the clients' own (McSherry 2009, Theorem 4). One round without a guarantee, by any client that
+    took part, leaves no statement.
 
     Args:
         ledger: what was spent.
@@ -107,7 +107,7 @@ def claim(
         sampling="poisson" if "Poisson" in describe(events) else "none",
         mechanism=describe(events),
         outside=tuple(dict.fromkeys(ledger.outside + outside)),
-        assumptions=ledger.checked + rules,
+        assumptions=_merge(ledger.checked) + rules,
     )
 
 
@@ -116,7 +116,7 @@ def _worst(
 ) -> tuple[float, Events] | None:
     spent = [(epsilon(events, delta, accountant, neighbouring), events) for events in ledger.events.values()]
     value, events = max(spent, key=lambda pair: pair[0], default=(math.inf, ()))
-    return (value, events) if math.isfinite(value) else None
+    return (value, events) if math.isfinite(value) and events else None
 
 
 def _fresh(fresh: bool) -> Assumption:
