@@ -44,7 +44,7 @@ check: lint types contracts test ## Everything a change must pass
 benchmark: $(STAMP) ## Print speed ratios measured side by side on this machine
 	$(BIN)/python -m audits.benchmark $(ARGS)
 
-clean: ## Remove the environment, caches and build products; runs/ stays
+clean: ## Remove the environment, caches and build products; runs/ and trained federations stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
