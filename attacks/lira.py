@@ -23,7 +23,7 @@ _MANY = 64  # references from which a record's own variance is estimated well en
 
 @dataclass(frozen=True, slots=True)
 class Lira:
-    """Compare each record's signal with Gaussians fitted to references that had it and that had not.
+    """Score each record by a likelihood ratio between references that held it and those that did not.
 
     Queries are taken as independent evidence: each is tested against its own Gaussians and the results
     are added, so a round weighs as much as it tells members from non-members, and rounds a client

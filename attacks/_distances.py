@@ -1,0 +1,49 @@
+"""Euclidean distances between images, in chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from attacks.interface import Floats
+from privfed.records import Records
+
+_PAIRS = 1 << 21  # distances held at once: 16 MB of float64
+
+
+def nearest(records: Records, others: Records, same_label: bool = False) -> Floats:
+    """L2 distance (pixel values in [-1, 1]) from each record to the nearest of `others`.
+
+    Args:
+        records: n records.
+        others: m records of the same image shape.
+        same_label: compare only with those of the record's own label.
+
+    Returns:
+        Shape (n,); NaN where there is none to compare with.
+
+    Raises:
+        ValueError: when the image shapes differ.
+    """
+    if len(others) == 0:
+        return np.full(len(records), np.nan)
+    if records.images.shape[1:] != others.images.shape[1:]:
+        raise ValueError(
+            f"expected images of shape {tuple(records.images.shape[1:])}, "
+            f"got images={tuple(others.images.shape[1:])}"
+        )
+    step = max(1, _PAIRS // len(others))
+    parts = [_nearest(records, others, same_label, slice(i, i + step)) for i in range(0, len(records), step)]
+    distance = torch.cat(parts).numpy() if parts else np.empty(0)
+    return np.where(np.isinf(distance), np.nan, distance)
+
+
+def _nearest(records: Records, others: Records, same_label: bool, at: slice) -> torch.Tensor:
+    # float64: cdist expands the square, which in float32 drowns the near-copies that matter most.
+    device = others.images.device
+    images = records.images[at].to(device).flatten(1).double()
+    distance = torch.cdist(images, others.images.flatten(1).double())
+    if same_label:
+        other = records.labels[at].to(device).unsqueeze(1) != others.labels
+        distance = distance.masked_fill(other, torch.inf)
+    return distance.amin(1).cpu()

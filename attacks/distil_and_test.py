@@ -1,0 +1,115 @@
+"""Distil and test: the server turns a client's update into images and looks for its records there.
+
+The distiller of FedDGM (Jia et al. 2024, arXiv 2312.01537) matches a client's update through a
+generative prior, which makes it an inversion of that update (compare Fang et al., "GIFD", 2023). Its
+images of one client are then attacked as any synthetic set is: Chen et al., "GAN-Leaks" (2020),
+calibrated as in Watson et al. (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from attacks._calibration import calibrated
+from attacks._distances import nearest
+from attacks._releases import labelled_images, net_of, owner, received, weights
+from attacks.interface import Candidates, Floats, Observation, References, Signals
+from privfed.distillation import Job, Matched, Matching, match
+from privfed.nets import NetSpec, Params
+from privfed.prior import Prior
+from privfed.randomness import Stream
+from privfed.records import Records, concatenate
+from privfed.release import Release, View
+
+Distil = Callable[[NetSpec, Sequence[Job], Prior, Matching], list[Matched]]
+
+
+@dataclass(frozen=True, slots=True)
+class DistilledNearest:
+    """Minus the L2 distance of each record to the nearest image distilled from its client's updates.
+
+    Higher = closer. A candidate meets the images of its own client only, of all rounds together; NaN
+    where the client has none. A server that distils by design holds those images already; from any
+    other one this observation distils them itself, in every round from the broadcast weights to the
+    client's, for which the candidates must carry a prior.
+
+    Attributes:
+        same_label: compare only with images of the record's own label.
+        ipc: images a class, client and round, where it distils itself.
+        matching: knobs of the distillation, where it distils itself.
+        distil: the distiller.
+    """
+
+    same_label: bool = False
+    ipc: int = 3
+    matching: Matching = field(default_factory=Matching)
+    distil: Distil = field(default=match, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.ipc < 1:
+            raise ValueError(f"expected ipc >= 1, got ipc={self.ipc}")
+
+    def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
+        """Closeness of candidates and population; None with neither images nor means to make them."""
+        images = _held(view) or self._distilled(view, candidates.prior, stream)
+        return _signals(images, candidates, self.same_label) if images else None
+
+    def _distilled(self, view: View, prior: Prior | None, stream: Stream) -> dict[int, Records]:
+        updates = received(view, "weights", "update")
+        if prior is None or not updates:
+            return {}
+        spec = net_of(view, "surrogate")
+        starts = {r.round: weights(r, spec) for r in received(view, "weights", "surrogate")}
+        jobs = [self._job(spec, u, starts, stream) for u in updates if u.round in starts]
+        matched = self.distil(spec, jobs, prior, self.matching) if jobs else []
+        owners = [owner(u) for u in updates if u.round in starts]
+        return _by_client(owners, [Records(m.images, m.labels) for m in matched])
+
+    def _job(self, spec: NetSpec, update: Release, starts: dict[int, Params], stream: Stream) -> Job:
+        labels = torch.arange(spec.classes).repeat_interleave(self.ipc)
+        own = stream.child("round", update.round, "client", owner(update))
+        return Job(starts[update.round], weights(update, spec), labels, own)
+
+
+@dataclass(frozen=True, slots=True)
+class DistilAndTest:
+    """Score each record by how much closer it is to its client's distilled images than without it.
+
+    Attributes:
+        observation: the closeness that is read.
+    """
+
+    observation: Observation = field(default_factory=DistilledNearest)
+
+    def score(self, target: Signals, references: References) -> Floats:
+        """Closeness less its mean over references without the record, shape (n,)."""
+        return calibrated(target, references)
+
+
+def _held(view: View) -> dict[int, Records]:
+    """Images of each client that the view already holds."""
+    releases = received(view, "synthetic", "client_images")
+    return _by_client([owner(r) for r in releases], [labelled_images(r) for r in releases])
+
+
+def _by_client(owners: Sequence[int], images: Sequence[Records]) -> dict[int, Records]:
+    pairs = list(zip(owners, images, strict=True))
+    return {k: concatenate([i for o, i in pairs if o == k]) for k in sorted(set(owners))}
+
+
+def _signals(images: dict[int, Records], candidates: Candidates, same_label: bool) -> Signals:
+    owners = candidates.clients.cpu().numpy().astype(np.int64)
+    clients = int(owners.max(initial=-1)) + 1
+    of_candidates = np.full((len(owners), 1), np.nan)
+    of_population = np.full((len(candidates.population), 1, clients), np.nan)
+    for client in images.keys() & set(range(clients)):
+        mine = np.flatnonzero(owners == client)
+        records = concatenate([candidates.records.take(torch.from_numpy(mine)), candidates.population])
+        closeness = -nearest(records, images[client], same_label)
+        of_candidates[mine, 0] = closeness[: len(mine)]
+        of_population[:, 0, client] = closeness[len(mine) :]
+    return Signals(of_candidates, of_population, owners)
