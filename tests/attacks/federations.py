@@ -1,0 +1,141 @@
+"""Fake federations small enough to build in a second: noise images, nets that memorise, or do not."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from attacks.interface import Bools, Candidates, MembershipAttack, Observation, References, Signals
+from privfed.nets import NetSpec, Params, forward, initial
+from privfed.randomness import Stream
+from privfed.records import Records, concatenate
+from privfed.release import (
+    CLIENTS,
+    PUBLIC,
+    SERVER,
+    Observer,
+    Release,
+    Transcript,
+    View,
+    client_name,
+)
+from tests.attacks.simulation import Game
+
+SPEC = NetSpec("mlp", channels=1, size=6, classes=5, width=48, depth=1)
+CLIENT_COUNT = 2
+ROUNDS = 2
+FEDERATIONS = 10
+
+
+def noise(n: int, seed: int) -> Records:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(n, SPEC.channels, SPEC.size, SPEC.size, generator=generator) * 2 - 1
+    return Records(images, torch.randint(SPEC.classes, (n,), generator=generator))
+
+
+def candidates(n: int = 80, z: int = 40, seed: int = 0) -> Candidates:
+    return Candidates(noise(n, seed), torch.arange(n) % CLIENT_COUNT, noise(z, seed + 1), noise(60, seed + 2))
+
+
+def weights(params: Params, name: str, round: int = 0, about: int | None = None) -> Release:
+    sender = SERVER if about is None else client_name(about)
+    receiver = SERVER if about is not None else PUBLIC if name == "large" else CLIENTS
+    return Release(round, sender, receiver, "weights", name, params, about)
+
+
+def images(records: Records, round: int = ROUNDS, about: int | None = None) -> Release:
+    tensors = {"images": records.images, "labels": records.labels}
+    if about is None:
+        return Release(round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
+    return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, about)
+
+
+def server_view(*releases: Release) -> View:
+    return Transcript(releases, {"surrogate": SPEC, "large": SPEC}).view(Observer("server"))
+
+
+def memorise(records: Records, held: torch.Tensor, seed: int, steps: int = 120) -> list[Params]:
+    """Trains one net on the records held in each row of `held`, shape (M, n), all rows at once."""
+    models = len(held)
+    starts = [initial(SPEC, torch.Generator().manual_seed(seed + m)) for m in range(models)]
+    params = {k: torch.stack([s[k] for s in starts]).requires_grad_() for k in starts[0]}
+    optimiser = torch.optim.Adam(list(params.values()), lr=0.02)
+    batch = records.images.expand(models, *records.images.shape)
+    labels = records.labels.expand(models, -1)
+    for _ in range(steps):
+        loss = F.cross_entropy(forward(SPEC, params, batch).flatten(0, 1), labels.flatten(), reduction="none")
+        optimiser.zero_grad()
+        (loss.view(models, -1) * held).sum().backward()
+        optimiser.step()
+    return [{k: v[m].detach() for k, v in params.items()} for m in range(models)]
+
+
+@lru_cache(maxsize=2)
+def federations(leaky: bool) -> tuple[Candidates, Bools, tuple[View, ...]]:
+    """Server views of federations whose every artefact gives its members away, or none does.
+
+    Without leak the artefacts are made in the same way from inclusions drawn afresh.
+    """
+    known = candidates(z=200)
+    rng = np.random.default_rng(5)
+    included = rng.random((FEDERATIONS, len(known.records))) < 0.5
+    source = included if leaky else rng.random(included.shape) < 0.5
+    return known, included, tuple(_views(known, torch.from_numpy(source)))
+
+
+def _views(known: Candidates, source: torch.Tensor) -> list[View]:
+    of_client = [source & (known.clients == k) for k in range(CLIENT_COUNT)]
+    nets = memorise(known.records, torch.cat([*of_client, source]), 100)
+    clients, everybody = nets[: -len(source)], nets[-len(source) :]
+    return [
+        server_view(
+            *_models([clients[k * len(source) + f] for k in range(CLIENT_COUNT)], everybody[f]),
+            *_copies(known.records, [held[f] for held in of_client], f),
+        )
+        for f in range(len(source))
+    ]
+
+
+def _models(clients: list[Params], everybody: Params) -> list[Release]:
+    start = weights(initial(SPEC, torch.Generator().manual_seed(0)), "surrogate")
+    updates = [weights(p, "update", r, k) for r in range(ROUNDS) for k, p in enumerate(clients)]
+    broadcasts = [weights(everybody, "surrogate", r + 1) for r in range(ROUNDS)]
+    return [start, *updates, *broadcasts, weights(everybody, "large", ROUNDS)]
+
+
+def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Release]:
+    generator = torch.Generator().manual_seed(seed)
+    own = [records.take(h) for h in held]
+    near = [
+        Records(r.images + 0.01 * torch.randn(r.images.shape, generator=generator), r.labels) for r in own
+    ]
+    return [*(images(r, ROUNDS - 1, k) for k, r in enumerate(near)), images(concatenate(near))]
+
+
+def extract(observation: Observation, known: Candidates, view: View) -> Signals:
+    signals = observation.extract(view, known, Stream(0, ("attack",)))
+    assert signals is not None, f"{observation} reads nothing: let these fake federations release it"
+    return signals
+
+
+def play(attack: MembershipAttack, leaky: bool) -> Game:
+    known, included, views = federations(leaky)
+    read = [extract(attack.observation, known, v) for v in views]
+    return Game(
+        np.stack([s.candidates for s in read]),
+        np.stack([s.population for s in read]),
+        included,
+        read[0].clients,
+    )
+
+
+def no_references(signals: Signals) -> References:
+    n = signals.candidates.shape[0]
+    return References(
+        np.empty((0, *signals.candidates.shape)),
+        np.empty((0, *signals.population.shape)),
+        np.empty((0, n), bool),
+    )

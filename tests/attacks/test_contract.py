@@ -1,0 +1,191 @@
+"""What every membership attack keeps, found by walking the package: a new file is tested by existing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import attacks
+from attacks.class_mean import ClassMean
+from attacks.confidence import ModelConfidence
+from attacks.interface import MembershipAttack, References, Signals
+from attacks.lira import Lira
+from attacks.loss import LossThreshold
+from attacks.nearest import NearestSynthetic
+from attacks.rmia import Rmia
+from tests.attacks.federations import extract, federations, play
+from tests.attacks.simulation import auc, bernoulli, chance_width, game, mean_interval
+
+SKIPPED = ("interface",)
+
+
+def discovered() -> Iterator[type[MembershipAttack]]:
+    for module in pkgutil.iter_modules(attacks.__path__):
+        if module.name in SKIPPED or module.name.startswith("_"):
+            continue
+        loaded = importlib.import_module(f"attacks.{module.name}")
+        for _, found in inspect.getmembers(loaded, inspect.isclass):
+            if (
+                found.__module__ == loaded.__name__
+                and hasattr(found, "observation")
+                and hasattr(found, "score")
+            ):
+                yield found
+
+
+CLASSES = list(discovered())
+CONFIGURED: list[MembershipAttack] = [
+    *(c() for c in CLASSES),
+    *(
+        a(observation=ModelConfidence(w))
+        for a in (LossThreshold, Lira, Rmia)
+        for w in ("update", "surrogate")
+    ),
+    Lira(mode="offline"),
+    Lira(variance="per_record"),
+    Lira(observation=NearestSynthetic()),
+    Rmia(mode="offline"),
+]
+every_attack = pytest.mark.parametrize("attack", CONFIGURED, ids=repr)
+
+
+def sample() -> tuple[Signals, References]:
+    g = game(11, 12, n=60, shift=1.0, queries=2)
+    return g.target(0), g.references(np.arange(1, 12))
+
+
+def permuted(signals: Signals, references: References, at: NDArray[np.int64]) -> tuple[Signals, References]:
+    return (
+        Signals(signals.candidates[at], signals.population, signals.clients[at]),
+        References(references.candidates[:, at], references.population, references.included[:, at]),
+    )
+
+
+def test_the_walk_finds_the_attacks() -> None:
+    assert {
+        "LossThreshold",
+        "Lira",
+        "Rmia",
+        "NearestNeighbour",
+        "CalibratedNearest",
+        "ClassMean",
+        "DistilAndTest",
+    } <= {c.__name__ for c in CLASSES}
+
+
+@pytest.mark.parametrize("attack", CLASSES, ids=lambda c: c.__name__)
+def test_an_attack_is_a_frozen_documented_value_with_defaults(attack: type[MembershipAttack]) -> None:
+    assert dataclasses.is_dataclass(attack)
+    assert attack() == attack()
+    assert hash(attack()) == hash(attack())
+    name = dataclasses.fields(attack)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(attack(), name, None)
+    summary = (attack.__doc__ or "").splitlines()[0]
+    assert summary.startswith("Score ")
+    assert summary.endswith(".")
+    module = inspect.getmodule(attack)
+    assert module is not None
+    assert module.__doc__
+
+
+@every_attack
+def test_scores_are_one_float64_a_record(attack: MembershipAttack) -> None:
+    scores = attack.score(*sample())
+    assert scores.shape == (60,)
+    assert scores.dtype == np.float64
+    assert np.isfinite(scores).all()
+
+
+@every_attack
+def test_inputs_are_left_as_they_were_and_the_score_repeats(attack: MembershipAttack) -> None:
+    target, references = sample()
+    before = [target.candidates.copy(), references.candidates.copy(), references.population.copy()]
+    first = attack.score(target, references)
+    np.testing.assert_array_equal(attack.score(target, references), first)
+    for old, now in zip(
+        before, (target.candidates, references.candidates, references.population), strict=True
+    ):
+        np.testing.assert_array_equal(old, now)
+
+
+@every_attack
+def test_the_order_of_records_does_not_matter(attack: MembershipAttack) -> None:
+    target, references = sample()
+    order = np.random.default_rng(0).permutation(60)
+    np.testing.assert_allclose(
+        attack.score(*permuted(target, references, order)), attack.score(target, references)[order]
+    )
+
+
+@every_attack
+def test_an_unknown_record_is_nan_and_the_others_do_not_notice(attack: MembershipAttack) -> None:
+    target, references = sample()
+    holed = target.candidates.copy()
+    holed[[3, 17]] = np.nan
+    scores = attack.score(Signals(holed, target.population, target.clients), references)
+    assert set(np.flatnonzero(np.isnan(scores))) == {3, 17}
+    known = ~np.isnan(scores)
+    np.testing.assert_array_equal(scores[known], attack.score(target, references)[known])
+
+
+@every_attack
+def test_a_higher_signal_never_lowers_the_score_of_a_clear_case(attack: MembershipAttack) -> None:
+    """Monotone near the references' means; Gaussian ratios of unequal variance bend far outside."""
+    g = game(12, 12, n=1, shift=2.0)
+    low, high = (
+        attack.score(
+            Signals(
+                g.references(np.arange(1, 12)).candidates[:, 0].mean() + np.array([[d]]),
+                g.population[0],
+                g.clients,
+            ),
+            g.references(np.arange(1, 12)),
+        )[0]
+        for d in (-0.5, 0.5)
+    )
+    assert high >= low
+
+
+@every_attack
+def test_artefacts_independent_of_membership_are_at_chance(attack: MembershipAttack) -> None:
+    """10 federations x 80 records, against 60 games with the same signals and membership drawn afresh.
+
+    Redrawing is exact where a formula is not: every federation is target and reference in turn, which
+    widens the spread of the online score by half over that of independent scores.
+    """
+    g = play(attack, leaky=False)
+    rng = np.random.default_rng(0)
+    redrawn = [replace(g, included=bernoulli(rng, *g.included.shape)) for _ in range(60)]
+    chance = [auc(r.scores(attack), r.included) for r in redrawn]
+    mean, width = mean_interval(chance, deviations=3.3)
+    assert abs(mean - 0.5) < width < 0.02
+    found = auc(g.scores(attack), g.included)
+    assert abs(found - 0.5) < 3.3 * np.std(chance) < 0.13
+
+
+@every_attack
+def test_a_leak_planted_in_what_it_reads_is_found(attack: MembershipAttack) -> None:
+    g = play(attack, leaky=True)
+    found = auc(g.scores(attack), g.included)
+    if isinstance(attack, ClassMean):  # reads nothing that was released: must stay at chance
+        assert abs(found - 0.5) < chance_width(g.included)
+    else:
+        assert found > 0.9
+
+
+@every_attack
+def test_the_same_stream_gives_the_same_signals(attack: MembershipAttack) -> None:
+    known, _, views = federations(True)
+    first, second = (extract(attack.observation, known, views[0]) for _ in range(2))
+    np.testing.assert_array_equal(first.candidates, second.candidates)
+    np.testing.assert_array_equal(first.population, second.population)
+    np.testing.assert_array_equal(first.clients, second.clients)

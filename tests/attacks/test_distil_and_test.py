@@ -1,0 +1,140 @@
+"""Distil and test, with a fake distiller: whose images a candidate meets, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from attacks._distances import nearest
+from attacks.distil_and_test import DistilledNearest
+from attacks.interface import Candidates
+from privfed.distillation import Job, Matched, Matching
+from privfed.nets import NetSpec, Params, initial
+from privfed.prior import Prior
+from privfed.randomness import Stream
+from privfed.release import Observer, Transcript
+from tests.attacks.federations import SPEC, candidates, extract, images, noise, server_view, weights
+
+STREAM = Stream(0, ("attack",))
+PRIOR = cast(Prior, object())
+
+
+def net(seed: int) -> Params:
+    return initial(SPEC, torch.Generator().manual_seed(seed))
+
+
+def fake(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+    """Images that depend on the job's randomness only."""
+    assert spec == SPEC
+    assert prior is PRIOR
+    made = [noise(len(j.labels), j.stream.integer() % 2**31) for j in jobs]
+    return [
+        Matched(torch.zeros(0), m.images, j.labels, 1.0, torch.zeros(matching.iterations + 1))
+        for m, j in zip(made, jobs, strict=True)
+    ]
+
+
+def with_prior(n: int = 9, z: int = 4) -> Candidates:
+    return replace(candidates(n, z), prior=PRIOR)
+
+
+def test_images_held_by_the_server_are_used_and_never_those_of_another_client() -> None:
+    known = candidates(9, 4)
+    held = {0: noise(5, 20), 1: noise(6, 21)}
+    view = server_view(*(images(r, 0, k) for k, r in held.items()))
+    signals = extract(DistilledNearest(), known, view)
+    for client, own in held.items():
+        mine = known.clients == client
+        np.testing.assert_allclose(
+            signals.candidates[mine.numpy(), 0], -nearest(known.records.take(mine), own)
+        )
+        np.testing.assert_allclose(signals.population[:, 0, client], -nearest(known.population, own))
+    np.testing.assert_array_equal(signals.clients, known.clients.numpy())
+
+
+def test_rounds_of_a_client_are_pooled_and_a_client_without_images_is_unknown() -> None:
+    known = candidates(8, 4)
+    first, second = noise(5, 20), noise(5, 21)
+    signals = extract(DistilledNearest(), known, server_view(images(first, 0, 1), images(second, 1, 1)))
+    mine = known.clients == 1
+    own = known.records.take(mine)
+    np.testing.assert_allclose(
+        signals.candidates[mine.numpy(), 0], -np.minimum(nearest(own, first), nearest(own, second))
+    )
+    assert np.isnan(signals.candidates[~mine.numpy()]).all()
+    assert np.isnan(signals.population[:, :, 0]).all()
+
+
+def test_the_same_label_may_be_asked_for() -> None:
+    known = candidates(8, 4)
+    view = server_view(images(noise(9, 20), 0, 0), images(noise(9, 21), 0, 1))
+    any_label = extract(DistilledNearest(), known, view).candidates
+    same = extract(DistilledNearest(same_label=True), known, view).candidates
+    assert (same <= any_label).all()
+    assert (same < any_label).any()
+
+
+def test_otherwise_every_update_is_distilled_from_the_weights_broadcast_in_its_round() -> None:
+    seen: list[Job] = []
+
+    def spy(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+        seen.extend(jobs)
+        return fake(spec, jobs, prior, matching)
+
+    view = server_view(
+        *(weights(net(r), "surrogate", r) for r in range(3)),
+        *(weights(net(10 * r + k + 3), "update", r, k) for r in range(2) for k in range(2)),
+    )
+    known = with_prior()
+    signals = extract(DistilledNearest(ipc=2, distil=spy), known, view)
+    assert np.isfinite(signals.candidates).all()
+    assert signals.population.shape == (4, 1, 2)
+    pairs = [(r, 10 * r + k + 3) for r in range(2) for k in range(2)]
+    for job, (start, target) in zip(seen, pairs, strict=True):
+        assert job.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+        assert all(torch.equal(job.start[k], v) for k, v in net(start).items())
+        assert all(torch.equal(job.target[k], v) for k, v in net(target).items())
+    assert len({j.stream for j in seen}) == 4
+
+
+def test_distillation_is_determined_by_its_stream() -> None:
+    view = server_view(weights(net(0), "surrogate", 0), *(weights(net(k), "update", 0, k) for k in (0, 1)))
+    observe = DistilledNearest(distil=fake)
+    first, second, other = (
+        observe.extract(view, with_prior(), s) for s in (STREAM, STREAM, STREAM.child("b"))
+    )
+    assert first is not None
+    assert second is not None
+    assert other is not None
+    np.testing.assert_array_equal(first.candidates, second.candidates)
+    assert (first.candidates != other.candidates).any()
+
+
+def test_nothing_to_read_without_images_updates_broadcast_or_prior() -> None:
+    update, start = weights(net(1), "update", 0, 0), weights(net(0), "surrogate", 0)
+    observe = DistilledNearest(distil=fake)
+    assert observe.extract(server_view(), with_prior(), STREAM) is None
+    assert observe.extract(server_view(update), with_prior(), STREAM) is None
+    assert observe.extract(server_view(start, update), candidates(4), STREAM) is None
+    outside = Transcript((start, update), {"surrogate": SPEC}).view(Observer("outsider"))
+    assert observe.extract(outside, with_prior(), STREAM) is None
+
+
+def test_bad_knobs_and_malformed_updates_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected ipc >= 1, got ipc=0"):
+        DistilledNearest(ipc=0)
+    bad: dict[str, Any] = {**net(1), "1.bias": torch.zeros(1)}
+    view = server_view(weights(net(0), "surrogate", 0), weights(bad, "update", 0, 0))
+    with pytest.raises(
+        ValueError, match=r"expected tensor '1.bias' .* in release 'update' of round 0 from client:0"
+    ):
+        DistilledNearest(distil=fake).extract(view, with_prior(), STREAM)
+
+
+def test_the_distiller_is_no_part_of_the_configuration_shown() -> None:
+    assert "0x" not in repr(DistilledNearest())
