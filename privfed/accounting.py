@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Accountant = Literal["rdp", "pld"]
 
 CALIBRATION_TOLERANCE = 1e-4
+LARGEST_NOISE = 1e6
 
 
 def epsilon(
@@ -40,7 +42,9 @@ def epsilon(
         events: what ran; infinity if one of them is None.
         delta: failure probability, in (0, 1).
         accountant: "rdp" or "pld" of dp_accounting; PLD is tighter and slower.
-        neighbouring: the relation under which the events' noise is stated.
+        neighbouring: how neighbouring data sets differ. A Gaussian event's noise is relative to the
+            bound on one record's share of a sum, so replacing a record costs as much as half the
+            noise would under add-or-remove-one.
     """
     _require_delta(delta)
     if accountant not in get_args(Accountant):
@@ -54,15 +58,18 @@ def calibrate(
 ) -> float:
     """The smallest noise at which `event_of(noise)` costs at most `target` epsilon at `delta`.
 
-    Add-or-remove-one neighbours. The result is within 1e-4 of the optimum of that accountant and
-    never on the wrong side of it. PLD starts from the noise that RDP asks for, which is never too
-    small and seldom a fifth too large, because PLD is slow where the noise is far too small.
+    Add-or-remove-one neighbours; more noise must never cost more. The result is within 1e-4 of the
+    optimum of that accountant and never on the wrong side of it. PLD starts from the noise that RDP
+    asks for, a tenth or so too much, because PLD is slow where the noise is far too small.
     """
     _require_delta(delta)
     if not (math.isfinite(target) and target > 0):
         raise ValueError(f"expected a finite epsilon > 0, got epsilon={target}")
-    start = _search(event_of, target, delta, "rdp", 0.1, 1.0)
-    return start if accountant == "rdp" else _search(event_of, target, delta, "pld", start / 2, start)
+    if accountant == "rdp":
+        return _search(event_of, target, delta, "rdp", 1.0, 2.0)
+    # The orders that RDP tries cannot show an epsilon much below .02, whatever the noise.
+    start = _search(event_of, max(target, 0.05), delta, "rdp", 1.0, 2.0)
+    return _search(event_of, target, delta, "pld", start, 1.25)
 
 
 def second_opinions(events: Iterable[DpEvent | None], delta: float) -> dict[str, float]:
@@ -141,22 +148,26 @@ def _search(
     target: float,
     delta: float,
     accountant: Accountant,
-    low: float,
-    high: float,
+    start: float,
+    factor: float,
 ) -> float:
-    from dp_accounting import LowerEndpointAndGuess, calibrate_dp_mechanism
+    """Brent's method between the last two of start, start x factor, ... that enclose the target."""
+    from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
 
-    with _without_order_warnings():
-        return float(
-            calibrate_dp_mechanism(
-                lambda: _accountant(accountant),
-                event_of,
-                target,
-                delta,
-                LowerEndpointAndGuess(low, high),
-                tol=CALIBRATION_TOLERANCE,
+    low = high = start
+    while epsilon([event_of(low)], delta, accountant) <= target:
+        low /= factor
+    while epsilon([event_of(high)], delta, accountant) > target:
+        high *= factor
+        if high > LARGEST_NOISE:
+            raise ValueError(
+                f"expected an epsilon that accountant {accountant!r} can show, got epsilon={target}"
             )
-        )
+    ends = (low, low * factor) if low < start else (high / factor, high)
+    fresh, bracket = partial(_accountant, accountant), ExplicitBracketInterval(*ends)
+    with _without_order_warnings():
+        found = calibrate_dp_mechanism(fresh, event_of, target, delta, bracket, tol=CALIBRATION_TOLERANCE)
+    return float(found)
 
 
 def _opacus(steps: list[tuple[float, float, int]], delta: float) -> dict[str, float]:
@@ -169,7 +180,11 @@ def _opacus(steps: list[tuple[float, float, int]], delta: float) -> dict[str, fl
     for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
         accountant = kind()
         accountant.history = [(*step, times) for step, times in counts.items()]
-        found[f"opacus {version('opacus')} {name}, as sampled"] = float(accountant.get_epsilon(delta))
+        with warnings.catch_warnings():
+            # Opacus warns of log(0) at rate 1 and of its range of orders; the bounds hold all the same.
+            warnings.simplefilter("ignore")
+            value = float(accountant.get_epsilon(delta))
+        found[f"opacus {version('opacus')} {name}, as sampled"] = value
     return found
 
 

@@ -80,16 +80,17 @@ def claim(
 ) -> Claim | None:
     """The statement that the whole ledger supports, or None if there is none.
 
-    Clients hold disjoint records, so their events compose in parallel: epsilon is the largest of
-    the clients' own (McSherry 2009, Theorem 4). One round without a guarantee, by any client that
-    took part, leaves no statement.
+    Clients hold disjoint records, and an event is charged to the one client whose records it
+    touched, so events of different clients compose in parallel: epsilon is the largest of the
+    clients' own (McSherry 2009, Theorem 4). One round without a guarantee, by any client that took
+    part, leaves no statement.
 
     Args:
         ledger: what was spent.
         delta: failure probability, in (0, 1).
         accountant: the one epsilon is computed with.
         unit: whose presence the events protect.
-        neighbouring: the relation under which the events' noise is stated.
+        neighbouring: how neighbouring data sets differ.
         records: number of records by client, for the rule that delta stay below one over it.
         outside: further disclosures beside the accounted ones, for example label sets or counts.
     """
