@@ -58,6 +58,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def read_image_folder(folder: Path) -> Content:
     """All images below `folder`, which holds one folder per class (classes in alphabetical order).
 
+    Where it holds the folders train and test instead, with the same classes below, both are read.
     Grey images stay one channel where all are grey; otherwise all become RGB. Files that are no
     images by their ending are ignored, as torchvision's ImageFolder does.
 
@@ -66,8 +67,16 @@ def read_image_folder(folder: Path) -> Content:
     """
     if not folder.is_dir():
         raise DatasetError(f"expected a folder with one folder per class, got folder={folder}")
-    classes = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
-    files = [(label, path) for label, name in enumerate(classes) for path in _class_files(folder / name)]
+    classes, parts = _class_names(folder), [folder]
+    if classes == ("test", "train") and (names := _class_names(folder / "train")):
+        classes, parts = names, [folder / "train", folder / "test"]
+        _check_same(names, folder / "test")
+    files = [
+        (label, path)
+        for part in parts
+        for label, name in enumerate(classes)
+        for path in _class_files(part / name)
+    ]
     if not files:
         raise DatasetError(f"expected at least one folder per class with images, got folder={folder}")
     size = _image_size(files[0][1])
@@ -131,12 +140,22 @@ def _parse_idx(stream: BinaryIO) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
+def _class_names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+
+
+def _check_same(classes: tuple[str, ...], test: Path) -> None:
+    odd = sorted(set(classes) ^ set(_class_names(test)))
+    if odd:
+        raise DatasetError(f"expected the same classes in train and test, got class {odd[0]!r} in one only")
+
+
 def _class_files(folder: Path) -> list[Path]:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     entries = sorted(folder.iterdir())
     for entry in entries:
-        # One level too high, train/ and test/ would silently become the classes.
+        # Else, named one level too high, groups of classes would silently become the classes.
         if entry.is_dir():
             raise DatasetError(f"expected images directly in the class folders, got folder={entry}")
     files = [p for p in entries if p.suffix.lower() in IMG_EXTENSIONS]
@@ -160,17 +179,18 @@ def _read_image(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """One image as bytes, (h, w) if it is grey, else (h, w, 3)."""
     from PIL import Image
 
-    found = _image_size(path)
-    if found != size:
+    try:
+        with Image.open(path) as image:
+            found, mode = image.size, "L" if image.mode in ("1", "L") else "RGB"
+            pixels = np.asarray(image.convert(mode)) if found == size else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"expected a readable image, got file={path} ({one_line(error)})") from error
+    if pixels is None:
         raise DatasetError(
             f"expected all images of one size, {size[0]}x{size[1]} as the first, "
             f"got file={path} of {found[0]}x{found[1]}"
         )
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"expected a readable image, got file={path} ({one_line(error)})") from error
+    return pixels
 
 
 def _stack(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -59,7 +59,10 @@ SOURCES: tuple[Source, ...] = (
     Source("fashion-mnist", "70,000 pieces of clothing, 28x28 padded to 32x32, 10 classes"),
     Source("cifar10", "60,000 colour photographs, 32x32, 10 classes; torchvision's files"),
     Source("cifar100", "60,000 colour photographs, 32x32, 100 classes; torchvision's files"),
-    Source("image-folder:PATH", "your images, one folder per class, all of one square size"),
+    Source(
+        "image-folder:PATH",
+        "your images by class folder (or train and test with class folders), of one square size",
+    ),
     Source("npz:PATH", "your NumPy archive with arrays images and labels (and bounds for floats)"),
 )
 
@@ -97,8 +100,14 @@ def load(source: str, root: Path | None = None) -> Dataset:
     Raises:
         DatasetError: if the source is unknown, or its files are missing, damaged or break a rule.
     """
+    try:
+        return _read(source, root or Path())
+    except OSError as error:
+        raise DatasetError(f"expected readable files, got source={source!r} ({one_line(error)})") from error
+
+
+def _read(source: str, folder: Path) -> Dataset:
     scheme, _, path = source.partition(":")
-    folder = root or Path()
     match scheme, path:
         case "digits", "":
             return _digits()
