@@ -79,7 +79,7 @@ class DpSgd:
         )
         _require(0 < self.clip < math.inf, "a finite clip > 0", clip=self.clip)
         _require(0 < self.sampling_rate <= 1, "sampling_rate in (0, 1]", sampling_rate=self.sampling_rate)
-        _require(self.steps >= 1 and self.steps == int(self.steps), "whole steps >= 1", steps=self.steps)
+        _require(isinstance(self.steps, int) and self.steps >= 1, "whole steps >= 1", steps=self.steps)
         _require(
             0 < self.expected_batch < math.inf,
             "a finite expected_batch > 0",

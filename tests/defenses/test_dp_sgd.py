@@ -230,6 +230,7 @@ def test_the_sampled_sizes_have_the_stated_mean() -> None:
         ({"sampling_rate": 1.5}, r"expected sampling_rate in \(0, 1\], got sampling_rate=1.5"),
         ({"steps": 0}, "expected whole steps >= 1, got steps=0"),
         ({"steps": 2.5}, "expected whole steps >= 1, got steps=2.5"),
+        ({"steps": math.inf}, "expected whole steps >= 1, got steps=inf"),
         ({"expected_batch": 0.0}, "expected a finite expected_batch > 0, got expected_batch=0.0"),
         ({"lr": -0.1}, "expected a finite lr > 0, got lr=-0.1"),
         ({"momentum": 1.0}, r"expected momentum in \[0, 1\), got momentum=1.0"),
