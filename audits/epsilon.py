@@ -10,14 +10,14 @@ import math
 
 from scipy.stats import norm
 
-from audits.statistics import clopper_pearson
+from audits.intervals import clopper_pearson
 
 
 def max_tpr(epsilon: float, delta: float, fpr: float) -> float:
     """Largest TPR at `fpr` that any attack on an (epsilon, delta)-DP mechanism can have.
 
-    The lower of the two lines of the trade-off function (Kairouz, Oh and Viswanath, 2015, theorem
-    2.1): TPR <= e^eps FPR + delta, and 1 - FPR <= e^eps (1 - TPR) + delta.
+    The lower of the two lines of the trade-off function (Kairouz, Oh and Viswanath,
+    2015): TPR <= e^eps FPR + delta, and 1 - FPR <= e^eps (1 - TPR) + delta.
 
     >>> round(max_tpr(2, 1e-5, 0.001), 4)
     0.0074
@@ -45,7 +45,7 @@ def epsilon_lower_bound(
     """Epsilon that an attack refutes: a lower bound with confidence 1 - alpha.
 
     max{ln((TPR_lo - delta) / FPR_hi), ln((TNR_lo - delta) / FNR_hi), 0} with Clopper-Pearson bounds
-    at alpha/2 each (Jagielski, Ullman and Oprea, 2020, section 3; Nasr et al., 2021, section 3.2).
+    at alpha/2 each (Jagielski, Ullman and Oprea, 2020; Nasr et al., 2021).
     The threshold behind the counts must have been fixed on other records. A low value never shows
     that epsilon is low, only that this attack did not refute it.
 
@@ -59,7 +59,7 @@ def epsilon_lower_bound(
 
 
 def gdp_tpr(mu: float, fpr: float) -> float:
-    """TPR at `fpr` of the best attack on a mu-GDP mechanism (Dong, Roth and Su, 2022, definition 2.6)."""
+    """TPR at `fpr` of the best attack on a mu-GDP mechanism (Dong, Roth and Su, 2022)."""
     return float(norm.cdf(mu + norm.ppf(fpr)))
 
 

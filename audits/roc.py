@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from audits.statistics import clopper_pearson
+from audits.intervals import clopper_pearson
 from reports.record import Estimate, RocPoint
 
 Floats = NDArray[np.float64]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 from audits.roc import resolvable_from
 from audits.sample_size import n_to_decide
@@ -73,7 +73,7 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
-    """ "The true value is within the limit", for one attack of one row."""
+    """That the true value is within the limit, for one attack of one row."""
 
     limit: Limit
     attack: str
@@ -84,28 +84,12 @@ class _Hypothesis:
         return _beyond(_near(self.measure(level), self.limit), self.limit)
 
 
-@dataclass(slots=True)
-class _Family:
-    """Hypotheses tested together; `level` is that of the last step of Holm's procedure."""
+@dataclass(frozen=True, slots=True)
+class _Refuted:
+    """Hypotheses refuted, each with its level, and the level of the last step."""
 
-    hypotheses: Sequence[_Hypothesis]
-    alpha: float
-    refuted: set[int] = field(default_factory=set)
-
-    def level(self) -> float:
-        """Confidence of each bound at the present step."""
-        return 1 - self.alpha / max(1, len(self.hypotheses) - len(self.refuted))
-
-    def test(self) -> dict[int, float]:
-        """Level at which each hypothesis was refuted, by index, stepping down until none is."""
-        found: dict[int, float] = {}
-        while True:
-            level = self.level()
-            new = [i for i, h in enumerate(self.hypotheses) if i not in found and h.excess(level) > 0]
-            if not new:
-                return found
-            found |= dict.fromkeys(new, level)
-            self.refuted |= set(new)
+    levels: Mapping[_Hypothesis, float]
+    last: float
 
 
 def judge(
@@ -132,17 +116,12 @@ def judge(
         if not 0 < alpha < 0.5:
             raise ValueError(f"expected {name} in (0, 0.5), got {name}={alpha}")
     rows = [_hypotheses(q, alpha_pass) for q in questions]
-    shared = _Family(
-        [h for q, row in zip(questions, rows, strict=True) if q.blocking for h in row], alpha_fail
+    family = [h for q, row in zip(questions, rows, strict=True) if q.blocking for h in row]
+    shared = _step_down(family, alpha_fail)
+    return tuple(
+        _rule(q, row, shared if q.blocking else _step_down(row, alpha_fail), alpha_pass)
+        for q, row in zip(questions, rows, strict=True)
     )
-    levels = {id(shared.hypotheses[i]): level for i, level in shared.test().items()}
-    rulings = []
-    for question, row in zip(questions, rows, strict=True):
-        family = shared if question.blocking else _Family(row, alpha_fail)
-        if not question.blocking:
-            levels |= {id(row[i]): level for i, level in family.test().items()}
-        rulings.append(_rule(question, row, levels, family.level(), alpha_pass))
-    return tuple(rulings)
 
 
 def judge_claim(claim: Claim | None, delta: float, limit: Limit) -> Ruling:
@@ -180,12 +159,10 @@ def overall(checks: Iterable[Check], block_inconclusive: bool = True) -> Summary
             the verdict stays INCONCLUSIVE.
     """
     blocking = [c for c in checks if c.blocking]
-    counts = {
-        kind: sum(c.verdict == kind for c in blocking) for kind in ("PASS", "FAIL", "INCONCLUSIVE", "ERROR")
-    }
+    counts = {kind: sum(c.verdict == kind for c in blocking) for kind in get_args(VerdictKind)}
     if all(c.reason_code == "nothing_evaluated" for c in blocking):
-        return Summary(verdict="INCONCLUSIVE", exit_code=EXIT_NOTHING, counts=counts,
-                       sentence="No blocking check of the policy was evaluated: this run shows nothing.")  # fmt: skip
+        nothing = "No blocking check of the policy was evaluated: this run shows nothing."
+        return Summary(verdict="INCONCLUSIVE", exit_code=EXIT_NOTHING, counts=counts, sentence=nothing)
     undecided = EXIT_INCONCLUSIVE if block_inconclusive else EXIT_PASS
     codes: tuple[tuple[VerdictKind, int], ...] = (
         ("FAIL", EXIT_FAIL), ("ERROR", EXIT_ERROR), ("INCONCLUSIVE", undecided), ("PASS", EXIT_PASS)
@@ -202,22 +179,32 @@ def _hypotheses(question: Question, alpha_pass: float) -> list[_Hypothesis]:
     return [h for h in kept if _resolved(h.measure(1 - alpha_pass))]
 
 
-def _rule(
-    question: Question, row: list[_Hypothesis], levels: Mapping[int, float], last: float, alpha_pass: float
-) -> Ruling:
+def _step_down(family: Sequence[_Hypothesis], alpha: float) -> _Refuted:
+    """Holm's procedure: what is refuted leaves the family, which lowers the level for the rest."""
+    found: dict[_Hypothesis, float] = {}
+    while True:
+        level = 1 - alpha / max(1, len(family) - len(found))
+        new = [h for h in family if h not in found and h.excess(level) > 0]
+        if not new:
+            return _Refuted(found, level)
+        found |= dict.fromkeys(new, level)
+
+
+def _rule(question: Question, row: list[_Hypothesis], refuted: _Refuted, alpha_pass: float) -> Ruling:
+    """The ruling of one row, in the order that `judge` states."""
     if question.obstacle is not None:
         verdict: VerdictKind = "ERROR" if question.obstacle.code == "crashed" else "INCONCLUSIVE"
         return Ruling(verdict, question.obstacle.code, question.obstacle.message)
     if not question.attacks:
         return Ruling("INCONCLUSIVE", "nothing_evaluated", "no attack was evaluated")
-    if failed := [h for h in row if id(h) in levels]:
-        worst = max(failed, key=lambda h: h.excess(levels[id(h)]))
-        return _decided("FAIL", worst, levels[id(worst)], alpha_pass)
+    if failed := [h for h in row if h in refuted.levels]:
+        worst = max(failed, key=lambda h: h.excess(refuted.levels[h]))
+        return _decided("FAIL", worst, refuted.levels[worst], alpha_pass)
     if len(row) < len(question.attacks):
         return _unresolved(question, {h.attack for h in row}, alpha_pass)
     worst = max(row, key=lambda h: _beyond(_far(h.measure(1 - alpha_pass), h.limit), h.limit))
     within = _beyond(_far(worst.measure(1 - alpha_pass), worst.limit), worst.limit) <= 0
-    return _decided("PASS" if within else "INCONCLUSIVE", worst, last, alpha_pass)
+    return _decided("PASS" if within else "INCONCLUSIVE", worst, refuted.last, alpha_pass)
 
 
 def _decided(verdict: VerdictKind, hypothesis: _Hypothesis, level: float, alpha_pass: float) -> Ruling:
@@ -291,10 +278,13 @@ def _text(estimate: Estimate, limit: Limit, words: str) -> str:
 def _sentence(verdict: VerdictKind, counts: Mapping[str, int]) -> str:
     """One sentence on what the run showed; it never speaks of law, safety or anonymity."""
     total = sum(counts.values())
-    said = {
-        "FAIL": f"{counts['FAIL']} of {total} blocking checks are beyond their limit.",
-        "ERROR": f"{counts['ERROR']} of {total} blocking checks could not be run.",
-        "INCONCLUSIVE": f"{counts['INCONCLUSIVE']} of {total} blocking checks could not be decided; none failed.",
-        "PASS": f"All {total} blocking checks are within their limits, for the attacks that ran.",
-    }
-    return said[verdict]
+    match verdict:
+        case "FAIL":
+            return f"{counts['FAIL']} of {total} blocking checks are beyond their limit."
+        case "ERROR":
+            return f"{counts['ERROR']} of {total} blocking checks could not be run."
+        case "INCONCLUSIVE":
+            undecided = counts["INCONCLUSIVE"]
+            return f"{undecided} of {total} blocking checks could not be decided; none failed."
+        case "PASS":
+            return f"All {total} blocking checks are within their limits, for the attacks that ran."
