@@ -33,7 +33,8 @@ class Rmia:
 
     Attributes:
         observation: models whose confidence is read.
-        gamma: by how much a population record must be beaten, >= 1.
+        gamma: by how much a population record must be beaten, >= 1. At 1 fewer members tie at the bottom
+            (larger area under the curve), above it fewer tie at the top (finer at few false positives).
         mode: "online" = p(x) from references with and without x; "offline" = from those without only.
         a: P_in = a P_out + (1 - a) is assumed where no reference holds a record: in offline mode, and
             for the population always; 1 = membership does not matter, smaller = models that

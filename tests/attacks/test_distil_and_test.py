@@ -11,14 +11,18 @@ import pytest
 import torch
 
 from attacks._distances import nearest
-from attacks.distil_and_test import DistilledNearest
-from attacks.interface import Candidates
+from attacks.class_mean import ClassMean
+from attacks.distil_and_test import DistilAndTest, DistilledNearest
+from attacks.interface import Candidates, MembershipAttack
 from privfed.distillation import Job, Matched, Matching
 from privfed.nets import NetSpec, Params, initial
-from privfed.prior import Prior
+from privfed.prior import Prior, PriorRecipe, train_prior
 from privfed.randomness import Stream
-from privfed.release import Observer, Transcript
+from privfed.records import Records
+from privfed.release import Observer, Transcript, View
+from privfed.training import Recipe, Task, train
 from tests.attacks.federations import SPEC, candidates, extract, images, noise, server_view, weights
+from tests.attacks.simulation import Game, auc, bernoulli
 
 STREAM = Stream(0, ("attack",))
 PRIOR = cast(Prior, object())
@@ -37,6 +41,15 @@ def fake(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -
         Matched(torch.zeros(0), m.images, j.labels, 1.0, torch.zeros(matching.iterations + 1))
         for m, j in zip(made, jobs, strict=True)
     ]
+
+
+def digits() -> Records:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    images = torch.tensor(data.images[order], dtype=torch.float32).unsqueeze(1) / 8 - 1
+    return Records(images, torch.tensor(data.target[order]))
 
 
 def with_prior(n: int = 9, z: int = 4) -> Candidates:
@@ -138,3 +151,58 @@ def test_bad_knobs_and_malformed_updates_are_refused() -> None:
 
 def test_the_distiller_is_no_part_of_the_configuration_shown() -> None:
     assert "0x" not in repr(DistilledNearest())
+
+
+def test_the_real_distiller_fits() -> None:
+    """The distiller of the pipelines, two iterations through an untrained prior."""
+    prior = train_prior(noise(60, 2), SPEC.classes, PriorRecipe(widths=(8, 8), steps=0), Stream(0))
+    view = server_view(
+        weights(net(0), "surrogate", 0), *(weights(net(k + 1), "update", 0, k) for k in (0, 1))
+    )
+    known = replace(candidates(9, 4), prior=prior)
+    signals = extract(DistilledNearest(ipc=1, matching=Matching(iterations=2, steps=2)), known, view)
+    assert np.isfinite(signals.candidates).all()
+    assert np.isfinite(signals.population).all()
+
+
+@pytest.mark.slow
+def test_updates_of_small_clients_give_their_records_away_and_the_class_mean_does_not() -> None:
+    """Digits, 8 federations of 2 clients with 5 records each on average, one round of FedAvg.
+
+    Chance by redrawing membership 200 times; 3.3 standard deviations.
+    """
+    data = digits()
+    public, records = data.take(torch.arange(600)), data.take(torch.arange(600, 620))
+    spec = NetSpec("convnet", channels=1, size=8, classes=10, width=8, depth=2)
+    prior = train_prior(public, 10, PriorRecipe(steps=300), Stream(0))
+    known = Candidates(records, torch.arange(20) % 2, data.take(torch.arange(1300, 1400)), public, prior)
+    included = np.random.default_rng(1).random((8, 20)) < 0.5
+    views = [_one_round(spec, known, torch.from_numpy(included[f]), Stream(f)) for f in range(8)]
+    attack = DistilAndTest(DistilledNearest(ipc=1, matching=Matching(iterations=60)))
+    found, chance = {}, {}
+    scored: MembershipAttack
+    for scored in (attack, ClassMean()):
+        read = [extract(scored.observation, known, v) for v in views]
+        played = Game(
+            np.stack([s.candidates for s in read]),
+            np.stack([s.population for s in read]),
+            included,
+            read[0].clients,
+        )
+        name, rng = type(scored).__name__, np.random.default_rng(2)
+        redrawn = [replace(played, included=bernoulli(rng, 8, 20)) for _ in range(200)]
+        chance[name] = 3.3 * np.std([auc(g.scores(scored), g.included) for g in redrawn])
+        found[name] = auc(played.scores(scored), included)
+    assert found["DistilAndTest"] > 0.5 + chance["DistilAndTest"]
+    assert abs(found["ClassMean"] - 0.5) < chance["ClassMean"]
+
+
+def _one_round(spec: NetSpec, known: Candidates, held: torch.Tensor, stream: Stream) -> View:
+    start = initial(spec, stream.torch())
+    own = [known.records.take(held & (known.clients == k)) for k in range(2)]
+    tasks = [
+        Task(spec, start, r, Recipe(epochs=10, batch=32, lr=0.1), stream.child(k)) for k, r in enumerate(own)
+    ]
+    updates = [weights(u, "update", 0, k) for k, u in enumerate(train(tasks, "looped"))]
+    releases = (weights(start, "surrogate", 0), *updates)
+    return Transcript(releases, {"surrogate": spec}).view(Observer("server"))
