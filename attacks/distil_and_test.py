@@ -38,12 +38,14 @@ class DistilledNearest:
     client's, for which the candidates must carry a prior.
 
     Attributes:
+        artefact: name of the per-client synthetic releases.
         same_label: compare only with images of the record's own label.
         ipc: images a class, client and round, where it distils itself.
         matching: knobs of the distillation, where it distils itself.
         distil: the distiller.
     """
 
+    artefact: str = "client_images"
     same_label: bool = False
     ipc: int = 3
     matching: Matching = field(default_factory=Matching)
@@ -55,7 +57,7 @@ class DistilledNearest:
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
         """Closeness of candidates and population; None with neither images nor means to make them."""
-        images = _held(view) or self._distilled(view, candidates.prior, stream)
+        images = _held(view, self.artefact) or self._distilled(view, candidates.prior, stream)
         return _signals(images, candidates, self.same_label) if images else None
 
     def _distilled(self, view: View, prior: Prior | None, stream: Stream) -> dict[int, Records]:
@@ -90,9 +92,9 @@ class DistilAndTest:
         return calibrated(target, references)
 
 
-def _held(view: View) -> dict[int, Records]:
+def _held(view: View, artefact: str) -> dict[int, Records]:
     """Images of each client that the view already holds."""
-    releases = received(view, "synthetic", "client_images")
+    releases = received(view, "synthetic", artefact)
     return _by_client([owner(r) for r in releases], [labelled_images(r) for r in releases])
 
 

@@ -83,6 +83,16 @@ def test_rounds_of_a_client_are_pooled_and_a_client_without_images_is_unknown() 
     assert np.isnan(signals.population[:, :, 0]).all()
 
 
+def test_per_client_images_of_another_name_may_be_read_instead() -> None:
+    known = candidates(8, 4)
+    usual = [images(noise(5, 20 + k), 0, k) for k in range(2)]
+    other = [replace(images(noise(5, 30 + k), 0, k), name="client_means") for k in range(2)]
+    signals = extract(DistilledNearest(artefact="client_means"), known, server_view(*usual, *other))
+    alone = extract(DistilledNearest(artefact="client_means"), known, server_view(*other))
+    np.testing.assert_array_equal(signals.candidates, alone.candidates)
+    assert (signals.candidates != extract(DistilledNearest(), known, server_view(*usual)).candidates).all()
+
+
 def test_the_same_label_may_be_asked_for() -> None:
     known = candidates(8, 4)
     view = server_view(images(noise(9, 20), 0, 0), images(noise(9, 21), 0, 1))
