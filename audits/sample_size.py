@@ -97,7 +97,19 @@ def n_to_decide(estimate: Estimate, limit: float) -> int | None:
         return None
     units = min(estimate.n_in, estimate.n_out) or max(estimate.n_in, estimate.n_out)
     growth = abs(bound - estimate.value) / abs(limit - estimate.value)
-    return math.ceil(units * max(1.0, growth) ** 2)
+    needed = math.ceil(units * max(1.0, growth) ** 2)
+    if estimate.metric != "tpr_at_fpr" or estimate.value < limit:
+        return needed
+    return max(needed, least_to_fail(estimate.params["fpr"], estimate.level_lower))
+
+
+def least_to_fail(fpr: float, level: float) -> int:
+    """Fewest non-members with which a TPR at `fpr` can be bounded from below at all.
+
+    >>> least_to_fail(0.001, 0.95)
+    3688
+    """
+    return math.ceil(math.log((1 - level) / 2) / math.log1p(-fpr))
 
 
 def _n_for_auc(limit: float, power: float, alpha: float) -> int | None:

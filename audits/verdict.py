@@ -24,6 +24,7 @@ Measure = Callable[[float], Estimate]
 
 EXIT_PASS, EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_ERROR, EXIT_NOTHING = 0, 1, 3, 4, 5
 
+_HOW_TO_DECIDE = ": run n >= {} units per side to decide (approximate; federations in proportion)"
 _METRICS = {"auc": "AUC", "tpr_at_fpr": "TPR", "accuracy": "accuracy", "formal_epsilon": "epsilon"}
 
 
@@ -218,7 +219,7 @@ def _decided(verdict: VerdictKind, hypothesis: _Hypothesis, level: float, alpha_
     message, needed = _text(estimate, limit, words), None
     if verdict == "INCONCLUSIVE":
         needed = n_to_decide(estimate, limit.value)
-        message += f": run n >= {needed} units per side to decide (approximate)" if needed else ""
+        message += _HOW_TO_DECIDE.format(needed) if needed else ""
     return Ruling(verdict, code, message, hypothesis.attack, estimate, needed)
 
 

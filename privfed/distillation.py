@@ -21,7 +21,7 @@ from privfed.augmentation import Dsa, apply, draw
 from privfed.nets import NetSpec, Params, forward
 from privfed.prior import Prior
 from privfed.randomness import Stream
-from privfed.training import FlatParams, stack, weighted_loss
+from privfed.training import STACK, FlatParams, stack, weighted_loss
 
 Memory = Literal["graph", "constant"]
 
@@ -106,7 +106,9 @@ class _Lanes:
     weight: Tensor
 
 
-def match(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+def match(
+    spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching, lanes: int = STACK
+) -> list[Matched]:
     """Matches every job; jobs do not influence one another.
 
     Args:
@@ -114,7 +116,13 @@ def match(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) 
         jobs: one per client; their label lists may differ in length.
         prior: frozen decoder and distribution of initial latents.
         matching: knobs.
+        lanes: jobs matched side by side.
     """
+    parts = [jobs[i : i + lanes] for i in range(0, len(jobs), lanes)]
+    return [m for part in parts for m in _match_lanes(spec, part, prior, matching)]
+
+
+def _match_lanes(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
     lanes = _lanes(spec, jobs)
     latents = _pad([_initial(prior, j) for j in jobs])
     generators = [j.stream.child("dsa").torch() for j in jobs]
@@ -257,7 +265,8 @@ def _initial(prior: Prior, job: Job) -> Tensor:
 
 def _decode(prior: Prior, latents: Tensor) -> Tensor:
     """Images (M, n, c, h, w) for latents (M, n, ...)."""
-    return prior.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+    images = prior.decode(latents.flatten(0, 1))
+    return images.view(*latents.shape[:2], *images.shape[1:])
 
 
 def _pad(parts: Sequence[Tensor]) -> Tensor:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from privfed.claims import Assumption
 from privfed.hooks import apply_release
+from privfed.ledger import Ledger
 from privfed.nets import Params
 from privfed.pipelines.interface import (
     ClientJob,
@@ -20,9 +19,6 @@ from privfed.pipelines.interface import (
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Release, Transcript
-
-if TYPE_CHECKING:
-    from dp_accounting import DpEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +35,12 @@ class Outcome:
 
     Attributes:
         transcript: everything that crossed a trust boundary.
-        events: privacy events of each client, one per round it took part in (None: no guarantee).
-        checked: what the run verified about the defences' assumptions.
+        ledger: what each client's data spent, round by round.
         surrogate, large: final models, for measuring accuracy.
     """
 
     transcript: Transcript
-    events: tuple[tuple[DpEvent | None, ...], ...]
-    checked: tuple[Assumption, ...]
+    ledger: Ledger
     surrogate: Params
     large: Params
 
@@ -104,7 +98,11 @@ def _outcome(
     transcript = Transcript(
         (*log, broadcast(state), *released), {"surrogate": world.surrogate, "large": large}
     )
-    clients = range(len(federation.clients))
-    events = tuple(tuple(m.event for m in messages if m.releases[0].about == k) for k in clients)
-    checked = tuple(dict.fromkeys(a for m in messages for a in m.checked))
-    return Outcome(transcript, events, checked, state.surrogate, delivered)
+    ledger = Ledger()
+    for message in messages:
+        ledger = ledger.spend(message.client, message.spent, _stream_of(federation, message))
+    return Outcome(transcript, ledger, state.surrogate, delivered)
+
+
+def _stream_of(federation: Federation, message: ClientMessage) -> Stream:
+    return federation.stream.child("client", message.client, message.releases[0].round)

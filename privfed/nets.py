@@ -167,7 +167,7 @@ def _pool(x: Tensor) -> Tensor:
     if height * width > LARGEST_POOL_MATRIX:
         return F.avg_pool2d(x, 2)
     matrix = _pool_matrix(height, width, x.device, x.dtype)
-    return (x.flatten(-2) @ matrix).unflatten(-1, (height // 2, width // 2))
+    return (x.flatten(-2) @ matrix).view(*x.shape[:-2], height // 2, width // 2)
 
 
 @lru_cache(maxsize=64)

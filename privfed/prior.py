@@ -114,7 +114,7 @@ def train_prior(public: Records, classes: int, recipe: PriorRecipe, stream: Stre
         index = torch.randint(len(public), (min(recipe.batch, len(public)),), generator=generator)
         loss = _loss(autoencoder, public.images[index], recipe, generator)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     return fit(autoencoder, public, classes, recipe.conditional)
@@ -178,4 +178,5 @@ def _loss(autoencoder: Any, images: Tensor, recipe: PriorRecipe, generator: torc
     noise = torch.randn(posterior.mean.shape, generator=generator)
     decoded = torch.tanh(autoencoder.decode(posterior.mean + posterior.std * noise, return_dict=False)[0])
     divergence = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).sum()
-    return F.mse_loss(decoded, images) + recipe.kl_weight * divergence / images.numel()
+    loss: Tensor = F.mse_loss(decoded, images) + recipe.kl_weight * divergence / images.numel()
+    return loss

@@ -77,7 +77,7 @@ def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
         tasks: models to train; those of one architecture and recipe are stacked, at most 32 at once.
         engine: "looped" or "stacked".
     """
-    size = 1 if engine == "looped" else STACK
+    size = stack_size(engine)
     trained: dict[int, Params] = {}
     groups: dict[tuple[NetSpec, Recipe], list[int]] = {}
     for i, task in enumerate(tasks):
@@ -89,6 +89,11 @@ def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
             results = _train_stack([tasks[i] for i in chunk])
             trained.update(zip(chunk, results, strict=True))
     return [trained[i] for i in range(len(tasks))]
+
+
+def stack_size(engine: Engine) -> int:
+    """Largest number of models that train in lock step."""
+    return 1 if engine == "looped" else STACK
 
 
 def stack(params: Sequence[Params]) -> Params:

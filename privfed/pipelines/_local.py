@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from privfed.hooks import apply_local, apply_uplink, compose
+from privfed.hooks import Spent, apply_local, apply_uplink, compose
 from privfed.nets import NetSpec, Params, initial
 from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
 from privfed.randomness import Stream
@@ -33,9 +33,13 @@ def train_and_upload(world: World, recipe: Recipe, jobs: Sequence[ClientJob]) ->
         update = Release(
             job.round, client_name(job.client), SERVER, "weights", "update", sent.value, job.client
         )
-        messages.append(
-            ClientMessage((update,), compose(local.event, sent.event), local.checked + sent.checked)
+        spent = Spent(
+            sent.value,
+            compose(local.event, sent.event),
+            local.checked + sent.checked,
+            local.outside + sent.outside,
         )
+        messages.append(ClientMessage(job.client, (update,), spent))
     return messages
 
 
@@ -61,7 +65,7 @@ def train_on(
 ) -> list[Params]:
     """Trains one model per federation on the records the server holds."""
     tasks = [Task(spec, p, r, recipe, s) for p, r, s in zip(starts, records, streams, strict=True)]
-    return train(tasks, world.engine)
+    return train(tasks, world.large_engine if spec == world.large else world.engine)
 
 
 def publish_model(state: ServerState, params: Params) -> Release:

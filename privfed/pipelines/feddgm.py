@@ -33,7 +33,7 @@ from privfed.prior import Prior
 from privfed.randomness import Stream
 from privfed.records import Records, concatenate
 from privfed.release import SERVER, Release, client_name
-from privfed.training import Recipe
+from privfed.training import Recipe, stack_size
 
 LabelMode = Literal["all", "held"]
 Initial = Literal["prior", "real"]
@@ -106,7 +106,8 @@ class FedDGM:
             for state, inbox, stream in zip(states, inboxes, streams, strict=True)
             for update in updates(inbox)
         ]
-        matched = iter(match(world.surrogate, jobs, _require_prior(world), self.matching) if jobs else [])
+        prior = _require_prior(world)
+        matched = iter(match(world.surrogate, jobs, prior, self.matching, stack_size(world.engine)))
         pooled, kept = [], []
         for state, inbox in zip(states, inboxes, strict=True):
             results = [(u, next(matched)) for u in updates(inbox)]

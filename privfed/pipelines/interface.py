@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from privfed.claims import Assumption
-from privfed.hooks import Hooks
+from privfed.hooks import Hooks, Spent
 from privfed.nets import NetSpec, Params
 from privfed.prior import Prior
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import CLIENTS, SERVER, Release
 from privfed.training import Engine
-
-if TYPE_CHECKING:
-    from dp_accounting import DpEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class World:
         public_labelled: whether its labels are classes of the private task.
         prior: frozen generative prior trained on the public shard, for pipelines that need one.
         hooks: the defences switched on.
-        engine: training engine.
+        engine, large_engine: training engine of each architecture.
     """
 
     surrogate: NetSpec
@@ -45,6 +41,7 @@ class World:
     prior: Prior | None = None
     hooks: Hooks = field(default_factory=Hooks)
     engine: Engine = "looped"
+    large_engine: Engine = "looped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,17 @@ class ClientJob:
 
 @dataclass(frozen=True, slots=True)
 class ClientMessage:
-    """What one client sends, the privacy event it spent on it, and what the run checked."""
+    """What one client sends, and what the defences on the way spent.
 
+    Attributes:
+        client: who sends.
+        releases: the payload.
+        spent: the update as sent, with its privacy event and what the run checked.
+    """
+
+    client: int
     releases: tuple[Release, ...]
-    event: DpEvent | None = None
-    checked: tuple[Assumption, ...] = ()
+    spent: Spent[Params]
 
 
 @dataclass(frozen=True, slots=True)

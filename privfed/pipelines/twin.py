@@ -10,7 +10,7 @@ that nothing it releases depends on a client record.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -68,10 +68,7 @@ class Twin:
         """Memorises the records (or public ones in their place) and uploads model and records."""
         used = [j if self.trained_on == "members" else _null_job(world, j) for j in jobs]
         messages = train_and_upload(world, self.memorising, used)
-        return [
-            ClientMessage((*m.releases, _raw(j)), m.event, m.checked)
-            for m, j in zip(messages, used, strict=True)
-        ]
+        return [replace(m, releases=(*m.releases, _raw(j))) for m, j in zip(messages, used, strict=True)]
 
     def server_round(
         self,

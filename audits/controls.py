@@ -1,0 +1,90 @@
+"""The controls beside every attack: a planted leak must be found, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attacks.interface import Bools
+from audits.evidence import Evidence, blind_auc
+from audits.setting import Setting
+from reports.record import Control, Estimate
+
+ALPHA = 0.05
+
+
+def positive(setting: str, arm: str, evidence: Iterable[Evidence], least: float) -> list[Control]:
+    """The positive twin: every attack must find the canaries it memorised or published."""
+    found = []
+    for e in _scored(evidence):
+        estimate = e.estimate("auc", None, "canaries" if e.canaries.any() else "natural", 1 - ALPHA)
+        passed = estimate.lower is not None and estimate.lower >= least
+        rule = f"lower bound of the AUC >= {least:g}"
+        found.append(_control("positive", setting, arm, e, estimate, rule, passed))
+    return found
+
+
+def negative(setting: str, arm: str, evidence: Sequence[Evidence], family: int) -> list[Control]:
+    """Membership that never reached the pipeline: every attack must be at chance.
+
+    Args:
+        setting, arm: where the evidence is from.
+        evidence: of decoy membership, or of a null twin.
+        family: number of such controls in the audit; the level is Bonferroni's, so that sound
+            instruments fail in at most 5 % of audits.
+    """
+    level = 1 - ALPHA / 2 / max(1, family)
+    found = []
+    for e in _scored(evidence):
+        estimate = e.estimate("auc", None, "all", level)
+        rule = f"interval of the AUC at {level:.4%} a side holds 0.5"
+        found.append(_control("negative", setting, arm, e, estimate, rule, _holds_chance(estimate)))
+    return found
+
+
+def blind(setting: Setting, included: Bools, family: int) -> Control:
+    """A classifier on the raw records alone must be at chance."""
+    level = 1 - ALPHA / 2 / max(1, family)
+    estimate = blind_auc(setting.candidates, setting.canaries.numpy(), included, level)
+    passed = _holds_chance(estimate)
+    return Control(
+        kind="blind",
+        setting=setting.id,
+        arm="",
+        attack="classifier on raw records",
+        observer="",
+        estimate=estimate,
+        expectation=f"interval of the AUC at {level:.4%} a side holds 0.5",
+        passed=passed,
+        reason="" if passed else _value(estimate),
+    )
+
+
+def _scored(evidence: Iterable[Evidence]) -> list[Evidence]:
+    return [e for e in evidence if e.scores is not None]
+
+
+def _holds_chance(estimate: Estimate) -> bool:
+    known = estimate.lower is not None and estimate.upper is not None
+    return known and (estimate.lower or 0.0) <= 0.5 <= (estimate.upper or 1.0)
+
+
+def _control(
+    kind: str, setting: str, arm: str, e: Evidence, estimate: Estimate, expectation: str, passed: bool
+) -> Control:
+    return Control(
+        kind="positive" if kind == "positive" else "negative",
+        setting=setting,
+        arm=arm,
+        attack=e.probe.name,
+        observer=e.probe.observer.label,
+        estimate=estimate,
+        expectation=expectation,
+        passed=passed,
+        reason="" if passed else _value(estimate),
+    )
+
+
+def _value(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.lower is None or estimate.upper is None:
+        return estimate.reason
+    return f"AUC {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"

@@ -1,0 +1,120 @@
+"""From scores to estimates: one attack by one observer on one arm, with its controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from attacks.interface import Bools, Candidates, Floats
+from audits.coverage import Probe
+from audits.game import Played, read_key, score_all
+from audits.roc import roc, tpr_at_fpr
+from audits.setting import Setting
+from audits.statistics import federated_auc, one_score_per_unit
+from privfed.randomness import Stream
+from reports.record import Estimate, RocPoint
+
+BLIND_COMPONENTS = 32
+BLIND_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The scores of one probe.
+
+    Attributes:
+        scores: shape (F, n); None when the probe has nothing to read on this arm.
+        included: shape (F, n).
+        canaries: shape (n,).
+        stream: decides in which federation each unit is scored for TPR at FPR.
+        crashed: why the attack failed to run, if it did.
+    """
+
+    probe: Probe
+    scores: Floats | None
+    included: Bools
+    canaries: Bools
+    stream: Stream
+    crashed: str = ""
+
+    def estimate(self, metric: str, fpr: float | None, part: str, level: float) -> Estimate:
+        """AUC, or TPR at `fpr`, over "all", "natural" or "canaries", with bounds at `level`."""
+        scores, included = self._part(part)
+        if metric == "auc":
+            return federated_auc(scores, included, level)
+        inside, outside = one_score_per_unit(included, scores, self.stream)
+        return tpr_at_fpr(inside, outside, fpr or 0.0, level, len(scores))
+
+    def curve(self, level: float) -> tuple[RocPoint, ...]:
+        """ROC over candidates that are not canaries, one score a unit."""
+        scores, included = self._part("natural")
+        return roc(*one_score_per_unit(included, scores, self.stream), level)
+
+    def _part(self, part: str) -> tuple[Floats, Bools]:
+        if self.scores is None:
+            raise ValueError(f"expected scores, got none for {self.probe.name}")
+        chosen = {"all": np.ones_like(self.canaries), "natural": ~self.canaries, "canaries": self.canaries}
+        return self.scores[:, chosen[part]], self.included[:, chosen[part]]
+
+
+def gather(probe: Probe, played: Played, setting: Setting) -> Evidence:
+    """Scores every federation by one probe; a crash becomes part of the evidence."""
+    return _gather(probe, played, setting, played.included)
+
+
+def decoy(probe: Probe, played: Played, setting: Setting) -> Evidence:
+    """The same on membership that was drawn afresh and never reached the pipeline: must be chance."""
+    draw = setting.stream.child("decoy", read_key(probe)).numpy()
+    return _gather(probe, played, setting, draw.random(played.included.shape) < 0.5)
+
+
+def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: float) -> Estimate:
+    """Cross-validated AUC of a classifier that guesses membership from the raw records alone.
+
+    Pixels, label and owner go through standardisation, PCA and logistic regression; above chance,
+    members and non-members differ in distribution and no attack on them means anything
+    (Das et al. 2024, arXiv 2406.16201).
+    """
+    records = candidates.records
+    features = np.column_stack(
+        [
+            records.images.flatten(1).numpy(),
+            np.eye(int(records.labels.max()) + 1)[records.labels.numpy()],
+            np.eye(int(candidates.clients.max()) + 1)[candidates.clients.numpy()],
+        ]
+    )[~canaries]
+    components = min(BLIND_COMPONENTS, *features.shape)
+    reduced = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit_transform(features)
+    truth = included[:, ~canaries]
+    guesses = [
+        cross_val_predict(LogisticRegression(), reduced, bits, cv=BLIND_FOLDS, method="decision_function")
+        for bits in truth
+    ]
+    return federated_auc(np.stack(guesses), truth, level)
+
+
+def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> Evidence:
+    key = read_key(probe)
+    canaries = setting.canaries.numpy()
+    stream = setting.stream.child("unit", probe.name)
+    signals = played.signals[key]
+    crashed = played.failures.get(key, "")
+    scores = None
+    if signals is not None:
+        try:
+            scores = score_all(probe, signals, included)
+        except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
+            crashed = f"{type(error).__name__}: {error}"
+    if scores is not None and probe.observer.role == "client":
+        # A client knows its own records; what it learns of the others' is what counts.
+        scores = np.where(setting.candidates.clients.numpy() == probe.observer.client, np.nan, scores)
+    return Evidence(probe, scores, included, canaries, stream, crashed)
+
+
+__all__ = ["Evidence", "blind_auc", "decoy", "gather"]

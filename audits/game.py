@@ -1,0 +1,248 @@
+"""The game: N federations, each candidate in or out by a fair coin, each federation in turn the target.
+
+Federations are independent jobs for joblib, a few in lock step in each so that their small models
+train stacked. A job that was finished is never done again, so an interrupted audit resumes and a
+second attack on the same federations trains nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+
+from attacks.interface import Bools, Floats, Observation, References, Signals
+from audits import store
+from audits.coverage import Probe
+from audits.plan import Arm
+from audits.setting import Setting, key_of
+from privfed.federation import Federation, Outcome, run
+from privfed.ledger import claim
+from privfed.nets import Params
+from privfed.records import Records
+from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
+from privfed.training import predict
+
+LOCK_STEP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A few federations of one arm in one setting, run in lock step.
+
+    Attributes:
+        federations: their numbers; fixed by the plan alone, whatever the number of workers, so that
+            the same bits come out.
+        folders: where each is kept.
+        reads: what is extracted from each: key, observer and observation.
+    """
+
+    setting: Setting
+    arm: Arm
+    federations: tuple[int, ...]
+    folders: tuple[Path, ...]
+    reads: tuple[tuple[str, Observer, Observation], ...]
+
+    def missing(self) -> int:
+        """Federations that have to be trained."""
+        return 0 if all(store.is_complete(f) for f in self.folders) else len(self.folders)
+
+    def unread(self) -> int:
+        """Observations that have to be made."""
+        return sum(not store.has_signals(f, key) for f in self.folders for key, _, _ in self.reads)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The game of one arm in one setting, as read back.
+
+    Attributes:
+        included: shape (F, n): who was in.
+        signals: by read key: one entry per federation, or None where a view said nothing of it.
+        failures: by read key: why it could not be read, where it crashed.
+        kept: what each federation left beside its transcript.
+    """
+
+    included: Bools
+    signals: dict[str, tuple[Signals, ...] | None]
+    failures: dict[str, str]
+    kept: tuple[store.Kept, ...]
+
+
+def jobs_of(
+    setting: Setting, arm: Arm, federations: int, probes: Sequence[Probe], root: Path
+) -> tuple[Job, ...]:
+    """The jobs of one arm in one setting."""
+    reads = {read_key(p): (read_key(p), p.observer, p.attack.observation) for p in probes}
+    place = root / "federations" / key_of(setting, arm)
+    chunks = [
+        tuple(range(i, min(i + LOCK_STEP, federations))) for i in range(0, federations, LOCK_STEP)
+    ]
+    return tuple(
+        Job(
+            setting,
+            arm,
+            chunk,
+            # Neighbours in lock step shift the last bits of a result: they are part of its address.
+            tuple(place / f"{f}-of-{chunk[0]}-{chunk[-1]}" for f in chunk),
+            tuple(reads.values()),
+        )
+        for chunk in chunks
+    )
+
+
+def read_key(probe: Probe) -> str:
+    """Content address of what a probe reads from one federation."""
+    return store.digest([repr(probe.observer), repr(probe.attack.observation)])[:24]
+
+
+def play(jobs: Sequence[Job], workers: int, advance: Callable[[int], None]) -> None:
+    """Runs every job that is not done, in parallel, one torch thread a worker.
+
+    Args:
+        jobs: what to do.
+        workers: processes of joblib's current backend.
+        advance: called with the number of federations a finished job held.
+    """
+    open_ = [j for j in jobs if j.missing() or j.unread()]
+    if not open_:
+        return
+    # Long jobs first, so that no worker is left alone with one at the end.
+    open_.sort(key=lambda j: -j.missing())
+    results = Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(run_job)(j) for j in open_)
+    for done in results:
+        advance(done)
+
+
+def run_job(job: Job) -> int:
+    """Trains what is missing and reads what is unread; returns the number of federations held."""
+    torch.set_num_threads(1)
+    if job.missing():
+        _train(job)
+    for federation, folder in zip(job.federations, job.folders, strict=True):
+        unread = [r for r in job.reads if not store.has_signals(folder, r[0])]
+        if unread:
+            _read(job, federation, folder, unread)
+    return len(job.federations)
+
+
+def read_back(jobs: Sequence[Job]) -> Played:
+    """Everything the jobs of one arm and setting left behind."""
+    places = [(j, f, folder) for j in jobs for f, folder in zip(j.federations, j.folders, strict=True)]
+    included = np.stack([j.setting.members(f).numpy() for j, f, _ in places])
+    folders = [folder for _, _, folder in places]
+    signals: dict[str, tuple[Signals, ...] | None] = {}
+    failures: dict[str, str] = {}
+    for key, _, _ in jobs[0].reads:
+        crashed = [m for m in (store.recall_failure(f, key) for f in folders) if m]
+        read = [] if crashed else [store.recall_signals(f, key) for f in folders]
+        found = tuple(s for s in read if s is not None)
+        signals[key] = found if len(found) == len(folders) else None
+        failures |= {key: crashed[0]} if crashed else {}
+    return Played(included, signals, failures, tuple(store.recall(f) for f in folders))
+
+
+def score_all(probe: Probe, signals: Sequence[Signals], included: Bools) -> Floats:
+    """Scores of shape (F, n): every federation as the target, all others as its references."""
+    candidates = np.stack([s.candidates for s in signals])
+    population = np.stack([s.population for s in signals])
+    rows = []
+    for f, target in enumerate(signals):
+        others = np.arange(len(signals)) != f
+        references = References(candidates[others], population[others], included[others])
+        rows.append(probe.attack.score(target, references))
+    return np.stack(rows)
+
+
+def members_of(setting: Setting, federation: int) -> tuple[Records, ...]:
+    """Each client's records in one federation."""
+    inside = setting.members(federation)
+    owners = setting.candidates.clients
+    return tuple(
+        setting.candidates.records.take(inside & (owners == k)) for k in range(setting.clients)
+    )
+
+
+def _train(job: Job) -> None:
+    setting, arm = job.setting, job.arm
+    start = time.process_time()
+    world = replace(setting.world, hooks=arm.hooks)
+    federations = [
+        Federation(members_of(setting, f), setting.stream.child("federation", f)) for f in job.federations
+    ]
+    outcomes = run(arm.pipeline, world, federations)
+    seconds = (time.process_time() - start) / len(outcomes)
+    for outcome, federation, folder in zip(outcomes, federations, job.folders, strict=True):
+        store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
+
+
+def _kept(
+    setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, seconds: float
+) -> store.Kept:
+    records = {k: len(r) for k, r in enumerate(federation.clients)}
+    promise = None
+    if arm.delta is not None:
+        promise = claim(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
+    nets = outcome.transcript.nets
+    models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
+    correct = {
+        name: (predict(nets[name], params, setting.test.images).argmax(1) == setting.test.labels)
+        .numpy()
+        .astype(np.uint8)
+        for name, params in models.items()
+    }
+    return store.Kept(correct, promise, seconds)
+
+
+def _read(
+    job: Job, federation: int, folder: Path, unread: Sequence[tuple[str, Observer, Observation]]
+) -> None:
+    transcript = store.transcript(folder)
+    means = _class_means(members_of(job.setting, federation), job.setting.world.surrogate.classes)
+    transcript = Transcript((*transcript.releases, *means), transcript.nets)
+    stream = job.setting.stream.child("observe", federation)
+    for key, observer, observation in unread:
+        view = transcript.view(_with_means(observer))
+        try:
+            signals = observation.extract(view, job.setting.candidates, stream.child(key))
+        except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
+            store.keep_failure(folder, key, f"{type(error).__name__}: {error}")
+        else:
+            store.keep_signals(folder, key, signals)
+
+
+def _with_means(observer: Observer) -> Observer:
+    """The observer of the class-mean baseline, which is handed the true means beside what it saw."""
+    return replace(observer, holds=observer.holds | {"class_means"}) if observer.holds else observer
+
+
+def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:
+    """The mean image of each class, over all members and over each client's: a baseline, no release."""
+    found = [
+        _means_release("client_means", SERVER, _means(records, classes), k)
+        for k, records in enumerate(clients)
+        if len(records)
+    ]
+    pooled = Records(torch.cat([c.images for c in clients]), torch.cat([c.labels for c in clients]))
+    if len(pooled):
+        found.append(_means_release("class_means", PUBLIC, _means(pooled, classes), None))
+    return found
+
+
+def _means(records: Records, classes: int) -> Records:
+    held = [c for c in range(classes) if bool((records.labels == c).any())]
+    images = torch.stack([records.images[records.labels == c].mean(0) for c in held])
+    return Records(images, torch.tensor(held))
+
+
+def _means_release(name: str, receiver: str, means: Records, client: int | None) -> Release:
+    tensors = {"images": means.images, "labels": means.labels}
+    return Release(0, SERVER, receiver, "synthetic", name, tensors, client)
+
+
+__all__ = ["Job", "Played", "jobs_of", "play", "read_back", "read_key", "score_all"]

@@ -1,0 +1,273 @@
+"""The plan: which data, which pipelines and defences, how many federations. Read from YAML.
+
+Options of pipelines and defences are the fields of their dataclasses; an unknown key or a value out
+of range is reported with its line, before anything runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from audits.catalogue import find
+from audits.document import Document, DocumentError, load_document
+from audits.problems import Key, key_path, problems
+from privfed.hooks import Hooks
+from privfed.nets import Family
+from privfed.pipelines.interface import Pipeline
+from privfed.prior import PriorRecipe
+from privfed.splits import SplitPlan
+
+Role = Literal["audited", "baseline", "control"]
+BOUNDARIES = (("local", "train"), ("uplink", "uplink"), ("aggregate", "aggregate"), ("release", "release"))
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetPlan(_Part):
+    """A reference net; channels, size and classes come from the data."""
+
+    family: Family = "convnet"
+    width: int = Field(ge=1)
+    depth: int = Field(ge=1)
+    groups: int = Field(default=4, ge=1)
+
+
+class SettingPlan(_Part):
+    """One regime of the public shard, with its split and its prior."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    description: str = ""
+    split: Any
+    prior: Any = Field(default_factory=dict)
+
+
+class DefensePlan(_Part):
+    """A defence by name; `epsilon` and `delta` among its options ask for the least noise that keeps it."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class ArmPlan(_Part):
+    """A pipeline with its defences."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    role: Role = "audited"
+    pipeline: str
+    options: dict[str, Any] = {}
+    defenses: tuple[DefensePlan, ...] = ()
+
+
+class Nets(_Part):
+    """The two architectures."""
+
+    surrogate: NetPlan
+    large: NetPlan
+
+
+class Plan(_Part):
+    """An audit, as configured.
+
+    Attributes:
+        data: source of the data set, for example "digits" or "npz:records.npz".
+        federations: how many are run for each arm; each serves as the target, the others as its
+            references.
+        canaries: candidates with a label made wrong on purpose, in each setting.
+        policy: name of a packaged policy or path of a policy file.
+    """
+
+    schema_: Literal["privfed-plan/1"] = Field(alias="schema")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    data: str
+    seed: int = Field(default=0, ge=0)
+    federations: int = Field(ge=4, le=4096)
+    canaries: int = Field(default=0, ge=0)
+    policy: str = "restricted-api"
+    nets: Nets
+    settings: tuple[SettingPlan, ...] = Field(min_length=1)
+    arms: tuple[ArmPlan, ...] = Field(min_length=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arm:
+    """A pipeline with its hooks, ready to run.
+
+    Attributes:
+        delta: of the formal claim, when a defence asks for one.
+    """
+
+    id: str
+    title: str
+    role: Role
+    pipeline_name: str
+    pipeline: Pipeline
+    defenses: tuple[str, ...]
+    hooks: Hooks
+    delta: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadyPlan:
+    """A plan whose every option was checked.
+
+    Attributes:
+        plan: as read.
+        document: where it was read from, with its digest.
+        splits, priors: by setting, in the order of the plan.
+        arms: in the order of the plan.
+    """
+
+    plan: Plan
+    document: Document[Plan]
+    splits: tuple[SplitPlan, ...]
+    priors: tuple[PriorRecipe, ...]
+    arms: tuple[Arm, ...]
+
+
+def packaged() -> tuple[str, ...]:
+    """Names of the plans that ship with the package."""
+    folder = resources.files("audits") / "plans"
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
+
+
+def read_plan(name_or_path: str) -> ReadyPlan:
+    """Reads and checks a packaged plan by name, or a plan file by path.
+
+    Raises:
+        DocumentError: one line that names the file, the line, the key, the value and the rule.
+    """
+    if name_or_path in packaged():
+        source: Path = Path(str(resources.files("audits") / "plans" / f"{name_or_path}.yaml"))
+    else:
+        source = Path(name_or_path)
+        if not source.is_file():
+            raise DocumentError(
+                f"expected a plan file or one of {', '.join(packaged())}, got plan={name_or_path!r}"
+            )
+    return ready(load_document(source, Plan))
+
+
+def ready(document: Document[Plan]) -> ReadyPlan:
+    """Checks every option of a plan against the part it configures."""
+    plan = document.value
+    for field, items in (("settings", plan.settings), ("arms", plan.arms)):
+        _distinct(document, field, [item.id for item in items])
+    splits, priors = [], []
+    for i, setting in enumerate(plan.settings):
+        splits.append(_configure(document, SplitPlan, setting.split, ("settings", i, "split")))
+        priors.append(_configure(document, PriorRecipe, setting.prior, ("settings", i, "prior")))
+    arms = tuple(_arm(document, i, arm) for i, arm in enumerate(plan.arms))
+    return ReadyPlan(plan, document, tuple(splits), tuple(priors), arms)
+
+
+def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
+    at = ("arms", index)
+    pipeline = _configure(
+        document, _named(document, "pipelines", arm.pipeline, (*at, "pipeline")), arm.options, (*at, "options")
+    )
+    if getattr(pipeline, "initial", "prior") == "real" and arm.role != "control":
+        raise _error(
+            document,
+            (*at, "options", "initial"), "expected role 'control' for initial 'real', which uploads raw images"
+        )
+    defenses = [
+        _defense(document, d, pipeline.rounds, (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
+    ]
+    deltas = [d.options["delta"] for d in arm.defenses if "delta" in d.options]
+    return Arm(
+        arm.id, arm.title, arm.role, arm.pipeline, pipeline,
+        tuple(repr(d) for d in defenses), _hooks(document, at, defenses), max(deltas, default=None),
+    )  # fmt: skip
+
+
+def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple[str | int, ...]) -> Any:
+    cls = _named(document, "defenses", plan.name, (*at, "name"))
+    options = dict(plan.options)
+    delta = options.pop("delta", None)
+    if delta is not None and not (isinstance(delta, float) and 0 < delta < 1):
+        raise _error(document, (*at, "options", "delta"), f"expected delta in (0, 1), got delta={delta!r}")
+    if "epsilon" not in options:
+        return _configure(document, cls, options, (*at, "options"))
+    if delta is None:
+        raise _error(
+            document,
+            (*at, "options", "epsilon"), "expected a delta beside epsilon, got epsilon without delta"
+        )
+    try:
+        return cls.for_epsilon(options.pop("epsilon"), delta, rounds, **options)
+    except (TypeError, ValueError) as error:
+        raise _error(document, (*at, "options"), str(error)) from error
+
+
+def _hooks(document: Document[Plan], at: tuple[str | int, ...], defenses: list[Any]) -> Hooks:
+    placed: dict[str, list[Any]] = {
+        field: [d for d in defenses if hasattr(d, method)] for field, method in BOUNDARIES
+    }
+    if len(placed["local"]) > 1:
+        raise _error(
+            document,
+            (*at, "defenses"), f"expected at most one local defence, got {len(placed['local'])}"
+        )
+    local = placed.pop("local")
+    return Hooks(local=local[0] if local else None, **{k: tuple(v) for k, v in placed.items()})
+
+
+def _named(document: Document[Plan], kind: str, name: str, at: tuple[str | int, ...]) -> type[Any]:
+    try:
+        return find(kind, name)
+    except ValueError as error:
+        raise _error(document, at, str(error)) from error
+
+
+def _configure(document: Document[Plan], cls: type[Any], options: Any, at: tuple[str | int, ...]) -> Any:
+    _forbid_extra(cls)
+    try:
+        return TypeAdapter(cls).validate_python(options)
+    except ValidationError as error:
+        raise _invalid(document, error, options, at) from None
+
+
+def _error(document: Document[Plan], at: tuple[Key, ...], text: str) -> DocumentError:
+    return DocumentError(f"{document.source}:{document.line_of(*at)}: {key_path(at)}: {text}")
+
+
+def _invalid(
+    document: Document[Plan], error: ValidationError, options: Any, at: tuple[Key, ...]
+) -> DocumentError:
+    found = problems(error, BaseModel, options)
+    found.sort(key=lambda problem: document.line_of(*at, *problem.path))
+    path = (*at, *found[0].path)
+    more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
+    where = key_path(path[:-1] if found[0].about_key else path)
+    return DocumentError(f"{document.source}:{document.line_of(*path)}: {where}: {found[0].text}{more}")
+
+
+def _forbid_extra(cls: type[Any]) -> None:
+    """Makes pydantic refuse unknown keys of a dataclass and of the dataclasses among its fields."""
+    if not dataclasses.is_dataclass(cls) or "__pydantic_config__" in vars(cls):
+        return
+    with_config(ConfigDict(extra="forbid"))(cls)
+    for hint in typing.get_type_hints(cls).values():
+        for part in (hint, *typing.get_args(hint)):
+            if isinstance(part, type):
+                _forbid_extra(part)
+
+
+def _distinct(document: Document[Plan], field: str, ids: list[str]) -> None:
+    for i, name in enumerate(ids):
+        if name in ids[:i]:
+            raise _error(document, (field, i, "id"), f"expected distinct ids, got id={name!r} twice")
+
+
+__all__ = ["Arm", "DocumentError", "Plan", "ReadyPlan", "packaged", "read_plan", "ready"]

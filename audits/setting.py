@@ -1,0 +1,137 @@
+"""One regime of the public shard, made ready: split, canaries, nets, and the prior trained or recalled."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from attacks.interface import Candidates
+from audits.engine import choose
+from audits.plan import Arm, NetPlan, ReadyPlan
+from audits.store import digest, read_json, source_digest, write_json
+from privfed.datasets import Dataset
+from privfed.nets import NetSpec
+from privfed.pipelines.interface import World
+from privfed.prior import Prior, PriorRecipe, fit, new_autoencoder, train_prior
+from privfed.randomness import Stream
+from privfed.records import Records
+from privfed.splits import make_split, with_canaries
+from privfed.training import Recipe
+
+CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything about a regime that does not depend on the arm.
+
+    Attributes:
+        id: from the plan.
+        candidates: records under test (canaries carry their wrong label), owners, population,
+            public shard and prior: what an attacker may know.
+        canaries: bool, shape (n,).
+        test: held-out records, for accuracy only.
+        clients: number of clients.
+        world: the public world without hooks.
+        stream: root of this setting's random streams.
+        digest: of all that made it.
+        prior_seconds: what training the prior took; 0 when it was recalled.
+    """
+
+    id: str
+    candidates: Candidates
+    canaries: Tensor
+    test: Records
+    clients: int
+    world: World
+    stream: Stream
+    digest: str
+    prior_seconds: float
+
+    def members(self, federation: int) -> Tensor:
+        """Which candidates are in, bool, shape (n,): independent fair coins of this federation."""
+        draw = self.stream.child("inclusion", federation).numpy()
+        return torch.from_numpy(draw.random(len(self.canaries)) < 0.5)
+
+
+def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Path) -> Setting:
+    """Splits the data set, plants the canaries, chooses engines, and trains or recalls the prior."""
+    plan, split_plan = ready.plan, ready.splits[index]
+    name = plan.settings[index].id
+    stream = Stream(seed).child("setting", name)
+    split = make_split(dataset.records.labels, split_plan, stream.child("split"))
+    parts = split.records(dataset.records)
+    canaries = with_canaries(
+        parts.candidates.labels, split.owners, split.classes, plan.canaries, stream.child("canaries")
+    )
+    made_of = digest(
+        [dataset.sha256, asdict(split_plan), plan.canaries, plan.nets.model_dump(), seed, name]
+        + [asdict(ready.priors[index]), torch.__version__, source_digest()]
+    )
+    surrogate, large = (
+        _spec(net, dataset, split.classes) for net in (plan.nets.surrogate, plan.nets.large)
+    )
+    start = time.process_time()
+    recipe = ready.priors[index]
+    prior, recalled = _prior(parts.public, split.classes, recipe, stream, root / "priors" / made_of)
+    recipe_ = Recipe(epochs=1, batch=CALIBRATION_BATCH, lr=0.1)
+    world = World(
+        surrogate,
+        large,
+        parts.public,
+        split_plan.regime == "same-classes",
+        prior,
+        engine=choose(surrogate, recipe_, root).engine,
+        large_engine=choose(large, recipe_, root).engine,
+    )
+    return Setting(
+        name,
+        Candidates(
+            Records(parts.candidates.images, canaries.labels),
+            split.owners,
+            parts.population,
+            parts.public,
+            prior,
+        ),
+        canaries.mask,
+        parts.test,
+        split_plan.clients,
+        world,
+        stream,
+        made_of,
+        0.0 if recalled else time.process_time() - start,
+    )
+
+
+def key_of(setting: Setting, arm: Arm) -> str:
+    """Content address of the federations of one arm in one setting."""
+    engines = [setting.world.engine, setting.world.large_engine]
+    return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, engines])
+
+
+def _spec(net: NetPlan, dataset: Dataset, classes: int) -> NetSpec:
+    channels, size = dataset.records.images.shape[1], dataset.records.images.shape[-1]
+    return NetSpec(net.family, int(channels), int(size), classes, net.width, net.depth, net.groups)
+
+
+def _prior(
+    public: Records, classes: int, recipe: PriorRecipe, stream: Stream, folder: Path
+) -> tuple[Prior, bool]:
+    """The prior, and whether it was recalled; its weights are kept by content."""
+    weights = folder / "autoencoder.safetensors"
+    note = folder / "prior.json"
+    if read_json(note) is not None and weights.is_file():
+        autoencoder = new_autoencoder(public.images.shape[1], public.images.shape[-1], recipe, stream)
+        autoencoder.load_state_dict(load_file(weights))
+        return fit(autoencoder, public, classes, recipe.conditional), True
+    prior = train_prior(public, classes, recipe, stream.child("prior"))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in prior.autoencoder.state_dict().items()}, weights)
+    write_json(note, json.loads(json.dumps(asdict(recipe))))
+    return prior, False

@@ -1,0 +1,159 @@
+"""What federations left behind, on disk, addressed by the content of what made them.
+
+One folder per federation: its transcript, how its models did on the test records, the claim it
+earned, and the signals that attacks read from it. A federation is complete when its `outcome.json`
+is there, which is written last; anything else is an interrupted run and is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from attacks.interface import Signals
+from privfed.claims import Assumption, Claim
+from privfed.release import Transcript
+from privfed.transcript_files import load, save
+
+OUTCOME = "outcome.json"
+CORRECT = "correct.safetensors"
+TRANSCRIPT = "transcript"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of one federation beside its transcript.
+
+    Attributes:
+        correct: by model ("surrogate", "large"): uint8, shape (test,): 1 where it was right.
+        claim: the formal statement of the run, or None.
+        seconds: processor time it took.
+    """
+
+    correct: dict[str, NDArray[np.uint8]]
+    claim: Claim | None
+    seconds: float
+
+
+def default_root() -> Path:
+    """`$PRIVFED_CACHE`, else `privfed` below the user's cache folder."""
+    named = os.environ.get("PRIVFED_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(named) if named else Path(base) / "privfed"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hexadecimal) of a JSON-able value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source_digest() -> str:
+    """SHA-256 over the source of everything that shapes a federation, so that old results never pass as new."""
+    root = Path(__file__).resolve().parent.parent
+    files = sorted(p for folder in ("privfed", "defenses") for p in (root / folder).rglob("*.py"))
+    content = hashlib.sha256()
+    for path in files:
+        content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the federation kept in `folder` was finished."""
+    return (folder / OUTCOME).is_file()
+
+
+def keep(folder: Path, transcript: Transcript, kept: Kept) -> None:
+    """Writes one federation; the file that marks it complete comes last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save(transcript, folder / TRANSCRIPT)
+    save_file(kept.correct, folder / CORRECT)
+    claim = None if kept.claim is None else asdict(kept.claim)
+    write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds})
+
+
+def recall(folder: Path) -> Kept:
+    """What was kept in `folder`; raises ValueError naming a damaged file."""
+    try:
+        outcome = json.loads((folder / OUTCOME).read_text())
+        correct = load_file(folder / CORRECT)
+        claim = None if outcome["claim"] is None else _claim(outcome["claim"])
+        return Kept(correct, claim, float(outcome["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"expected a federation kept whole, got {folder}: {error}") from error
+
+
+def transcript(folder: Path) -> Transcript:
+    """The transcript kept in `folder`."""
+    return load(folder / TRANSCRIPT)
+
+
+def keep_signals(folder: Path, key: str, signals: Signals | None) -> None:
+    """Writes the signals of one observation; None is kept as an empty file list."""
+    path = folder / f"signals-{key}.safetensors"
+    arrays: dict[str, NDArray[Any]] = {}
+    if signals is not None:
+        arrays = {
+            "candidates": np.ascontiguousarray(signals.candidates),
+            "population": np.ascontiguousarray(signals.population),
+            "clients": np.ascontiguousarray(signals.clients),
+        }
+    part = path.with_suffix(".part")
+    save_file(arrays, part)
+    part.replace(path)
+
+
+def recall_signals(folder: Path, key: str) -> Signals | None:
+    """The signals of one observation, or None if the view said nothing."""
+    arrays = load_file(folder / f"signals-{key}.safetensors")
+    if not arrays:
+        return None
+    return Signals(arrays["candidates"], arrays["population"], arrays["clients"])
+
+
+def keep_failure(folder: Path, key: str, message: str) -> None:
+    """Notes that an observation crashed; it is tried again in the next run."""
+    write_json(folder / f"signals-{key}.failed.json", {"message": message})
+
+
+def recall_failure(folder: Path, key: str) -> str:
+    """Why the observation is missing; empty if it did not crash."""
+    note = read_json(folder / f"signals-{key}.failed.json")
+    return "" if note is None else str(note["message"])
+
+
+def has_signals(folder: Path, key: str) -> bool:
+    """Whether that observation was made of this federation."""
+    return (folder / f"signals-{key}.safetensors").is_file()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON through a temporary file, so that a reader never meets half of it."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(value, indent=1))
+    part.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`, or None if there is no readable one."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    return None
+
+
+def _claim(fields: dict[str, Any]) -> Claim:
+    assumptions = tuple(Assumption(**a) for a in fields.pop("assumptions"))
+    outside = tuple(fields.pop("outside"))
+    return Claim(**fields, assumptions=assumptions, outside=outside)
