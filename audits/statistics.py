@@ -22,8 +22,8 @@ from reports.record import Estimate, Scope
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_METHOD_AUC = "Mann-Whitney AUC; two-way cluster-robust DeLong variance, Student t over federations"
-_METHOD_MEAN = "mean over federations; two-way cluster-robust variance, Student t over federations"
+_METHOD_AUC = "Mann-Whitney AUC; two-way cluster-robust DeLong variance on the logit scale, Student t"
+_METHOD_MEAN = "mean over federations; two-way cluster-robust variance on the logit scale, Student t"
 
 
 def auc(scores: Floats, included: Bools) -> float:
