@@ -82,10 +82,10 @@ def federated_auc(scores: Floats, included: Bools, level: float) -> Estimate:
 
     Assumes exchangeable federations and exchangeable records. In simulations with effects of either
     kind a bound at 0.95 misses about as often as it should; above an AUC of 0.98 with federations
-    that differ strongly the lower bound is too high in about one case in ten. Without any spread (every federation
-    perfectly separated, or all scores equal) the bounds are exact binomial ones on the number of
-    federations and of member/non-member pairs; a federation unlike those seen is then taken to lie
-    at most 1/2 away, as chance does from perfect separation.
+    that differ strongly the lower bound is too high in about one case in ten. Without any spread
+    (every federation perfectly separated, or all scores equal) the bounds are exact binomial ones
+    on the number of federations and of member/non-member pairs; a federation unlike those seen is
+    then taken to lie at most 1/2 away, as chance does from perfect separation.
     """
     _expect_same_shape(scores, included, ndim=2)
     _expect_level(level)
