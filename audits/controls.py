@@ -27,7 +27,8 @@ def negative(setting: str, arm: str, evidence: Sequence[Evidence], family: int) 
     """Membership that never reached the pipeline: every attack must be at chance.
 
     Args:
-        setting, arm: where the evidence is from.
+        setting: where the evidence is from.
+        arm: likewise.
         evidence: of decoy membership, or of a null twin.
         family: number of such controls in the audit; the level is Bonferroni's, so that sound
             instruments fail in at most 5 % of audits.

@@ -80,9 +80,7 @@ def jobs_of(
     """The jobs of one arm in one setting."""
     reads = {read_key(p): (read_key(p), p.observer, p.attack.observation) for p in probes}
     place = root / "federations" / key_of(setting, arm)
-    chunks = [
-        tuple(range(i, min(i + LOCK_STEP, federations))) for i in range(0, federations, LOCK_STEP)
-    ]
+    chunks = [tuple(range(i, min(i + LOCK_STEP, federations))) for i in range(0, federations, LOCK_STEP)]
     return tuple(
         Job(
             setting,
@@ -163,9 +161,7 @@ def members_of(setting: Setting, federation: int) -> tuple[Records, ...]:
     """Each client's records in one federation."""
     inside = setting.members(federation)
     owners = setting.candidates.clients
-    return tuple(
-        setting.candidates.records.take(inside & (owners == k)) for k in range(setting.clients)
-    )
+    return tuple(setting.candidates.records.take(inside & (owners == k)) for k in range(setting.clients))
 
 
 def _train(job: Job) -> None:
@@ -181,9 +177,7 @@ def _train(job: Job) -> None:
         store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
 
 
-def _kept(
-    setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, seconds: float
-) -> store.Kept:
+def _kept(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, seconds: float) -> store.Kept:
     records = {k: len(r) for k, r in enumerate(federation.clients)}
     promise = None
     if arm.delta is not None:

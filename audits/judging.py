@@ -9,16 +9,16 @@ from functools import partial
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.policy import CheckRule, Policy
-from audits.statistics import federated_mean
 from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claim
 from privfed.claims import Claim
-from reports.record import Check, Control, Estimate, Limit
+from reports.record import Check, Control, Limit
 
 MEANINGS = {
     "auc": "How often this observer tells a record that was used from one that was not; 0.5 is guessing.",
     "tpr_at_fpr": "Share of the records used that this observer names while wrongly naming at most the "
     "stated share of the others.",
-    "formal_epsilon": "Mathematical bound on what any observer can learn about one record; smaller is stronger.",
+    "formal_epsilon": "Mathematical bound on what any observer can learn about one record; "
+    "smaller is stronger.",
     "accuracy": "Share of unseen records that the delivered model classifies rightly.",
 }
 
@@ -31,18 +31,22 @@ class Judged:
         audited: whether the plan audits this arm (else it is a baseline or a control).
         evidence: of every probe that is no baseline and has something to read.
         claim: its formal statement, if any.
-        correct: shape (F, test), of the delivered model, as nested evidence for accuracy rules.
+        accuracy: of the delivered model, with bounds at a given level.
+        twins: ids of the control arms that vouch for the attacks.
     """
 
     setting: str
     arm: str
     audited: bool
+    twins: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     claim: Claim | None
     accuracy: Measure
 
 
-def judge_all(document: Document[Policy], arms: Sequence[Judged], controls: Sequence[Control]) -> tuple[Check, ...]:
+def judge_all(
+    document: Document[Policy], arms: Sequence[Judged], controls: Sequence[Control]
+) -> tuple[Check, ...]:
     """Every row of the policy on every arm and setting it speaks about."""
     policy = document.value
     rows = [
@@ -97,21 +101,20 @@ def _question(
 
 
 def _failed(controls: Sequence[Control], arm: Judged, observer: str) -> dict[str, str]:
-    """Attacks of one observer whose controls failed, with the reason; they decide nothing."""
-    found = {}
+    """Attacks of one observer whose controls failed, with the reason; they decide nothing.
+
+    The twins' controls speak for every arm of their setting; decoy membership only for its own arm.
+    """
+    found: dict[str, str] = {}
     for control in controls:
-        here = control.setting == arm.setting and not control.passed
-        if here and control.kind == "blind":
-            return _every_attack(arm, "members and non-members differ before any training")
-        if here and control.observer == observer and (control.kind, control.arm) != ("negative", "") and (
-            control.arm in (arm.arm, "positive-twin", "null-twin") or control.kind == "positive"
-        ):
+        if control.passed or control.setting != arm.setting:
+            continue
+        if control.kind == "blind":
+            differ = f"members and non-members differ before any training: {control.reason}"
+            return {e.probe.name: differ for e in arm.evidence}
+        if control.observer == observer and control.arm in (arm.arm, *arm.twins):
             found[control.attack] = f"{control.kind} control of {control.attack} failed: {control.reason}"
     return found
-
-
-def _every_attack(arm: Judged, reason: str) -> dict[str, str]:
-    return {e.probe.name: reason for e in arm.evidence}
 
 
 def _formal(rule: CheckRule, arm: Judged, document: Document[Policy], index: int) -> Ruling:
@@ -123,9 +126,7 @@ def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:
     return Limit(op=rule.limit.op, value=rule.limit.value, policy_line=line)
 
 
-def _check(
-    rule: CheckRule, arm: Judged, ruling: Ruling, document: Document[Policy], index: int
-) -> Check:
+def _check(rule: CheckRule, arm: Judged, ruling: Ruling, document: Document[Policy], index: int) -> Check:
     return Check(
         id=rule.id,
         title=rule.title,
@@ -143,10 +144,3 @@ def _check(
         message=ruling.message,
         n_required=ruling.n_required,
     )
-
-
-def accuracy_of(correct: Sequence[Sequence[float]], level: float) -> Estimate:
-    """Mean accuracy over federations with bounds at `level`."""
-    import numpy as np
-
-    return federated_mean(np.asarray(correct, dtype=np.float64), level)

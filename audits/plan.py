@@ -174,12 +174,16 @@ def ready(document: Document[Plan]) -> ReadyPlan:
 def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
     at = ("arms", index)
     pipeline = _configure(
-        document, _named(document, "pipelines", arm.pipeline, (*at, "pipeline")), arm.options, (*at, "options")
+        document,
+        _named(document, "pipelines", arm.pipeline, (*at, "pipeline")),
+        arm.options,
+        (*at, "options"),
     )
     if getattr(pipeline, "initial", "prior") == "real" and arm.role != "control":
         raise _error(
             document,
-            (*at, "options", "initial"), "expected role 'control' for initial 'real', which uploads raw images"
+            (*at, "options", "initial"),
+            "expected role 'control' for initial 'real', which uploads raw images",
         )
     defenses = [
         _defense(document, d, pipeline.rounds, (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
@@ -202,7 +206,8 @@ def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple
     if delta is None:
         raise _error(
             document,
-            (*at, "options", "epsilon"), "expected a delta beside epsilon, got epsilon without delta"
+            (*at, "options", "epsilon"),
+            "expected a delta beside epsilon, got epsilon without delta",
         )
     try:
         return cls.for_epsilon(options.pop("epsilon"), delta, rounds, **options)
@@ -216,8 +221,7 @@ def _hooks(document: Document[Plan], at: tuple[str | int, ...], defenses: list[A
     }
     if len(placed["local"]) > 1:
         raise _error(
-            document,
-            (*at, "defenses"), f"expected at most one local defence, got {len(placed['local'])}"
+            document, (*at, "defenses"), f"expected at most one local defence, got {len(placed['local'])}"
         )
     local = placed.pop("local")
     return Hooks(local=local[0] if local else None, **{k: tuple(v) for k, v in placed.items()})

@@ -71,12 +71,17 @@ def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Pat
         parts.candidates.labels, split.owners, split.classes, plan.canaries, stream.child("canaries")
     )
     made_of = digest(
-        [dataset.sha256, asdict(split_plan), plan.canaries, plan.nets.model_dump(), seed, name]
-        + [asdict(ready.priors[index]), torch.__version__, source_digest()]
+        {
+            "data": dataset.sha256,
+            "split": asdict(split_plan),
+            "canaries": plan.canaries,
+            "nets": plan.nets.model_dump(),
+            "prior": asdict(ready.priors[index]),
+            "seed": [seed, name],
+            "code": [torch.__version__, source_digest()],
+        }
     )
-    surrogate, large = (
-        _spec(net, dataset, split.classes) for net in (plan.nets.surrogate, plan.nets.large)
-    )
+    surrogate, large = (_spec(net, dataset, split.classes) for net in (plan.nets.surrogate, plan.nets.large))
     start = time.process_time()
     recipe = ready.priors[index]
     prior, recalled = _prior(parts.public, split.classes, recipe, stream, root / "priors" / made_of)

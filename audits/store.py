@@ -60,7 +60,7 @@ def digest(value: Any) -> str:
 
 
 def source_digest() -> str:
-    """SHA-256 over the source of everything that shapes a federation, so that old results never pass as new."""
+    """SHA-256 over all source that shapes a federation, so that old results never pass as new."""
     root = Path(__file__).resolve().parent.parent
     files = sorted(p for folder in ("privfed", "defenses") for p in (root / folder).rglob("*.py"))
     content = hashlib.sha256()

@@ -1,0 +1,284 @@
+"""Fills the record from what the audit found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audits.coverage import OBSERVERS, UNTESTED, Probe
+from audits.document import Document
+from audits.evidence import Evidence
+from audits.finding import Finding
+from audits.plan import ReadyPlan
+from audits.policy import Policy as PolicyRules
+from audits.setting import Setting
+from audits.statistics import federated_mean
+from audits.store import TRANSCRIPT, transcript
+from privfed.accounting import second_opinions
+from privfed.claims import Claim, max_tpr
+from privfed.transcript_files import MANIFEST
+from reports.record import (
+    Arm,
+    Cell,
+    DpAssumption,
+    DpCard,
+    Policy,
+    Subject,
+    Taxonomy,
+    TradeOff,
+    Utility,
+)
+from reports.record import Setting as SettingRow
+
+LEVEL = 0.95
+FPRS = (0.1, 0.01, 0.001)
+CLAIM_FPRS = (0.0001, 0.001, 0.01, 0.1)
+PUBLIC_ARM = "public-only"
+MEMBERSHIP = (
+    Taxonomy(scheme="NIST AI 100-2", version="E2025", id="NISTAML.033", name="Membership Inference"),
+    Taxonomy(
+        scheme="MITRE ATLAS",
+        version="5.6.0",
+        id="AML.T0024.000",
+        name="Infer Training Data Membership",
+    ),
+    Taxonomy(scheme="OWASP ML Top 10", version="2023", id="ML04:2023", name="Membership Inference Attack"),
+)
+
+
+def policy_row(document: Document[PolicyRules]) -> Policy:
+    """The policy as the record names it."""
+    subject = document.value.subject
+    return Policy(
+        id=document.value.id,
+        sha256=document.sha256,
+        tier=subject.tier,
+        purpose=subject.purpose,
+        recipients=subject.recipients,
+        privacy_unit=subject.privacy_unit,
+    )
+
+
+def setting_rows(ready: ReadyPlan, settings: Sequence[Setting]) -> tuple[SettingRow, ...]:
+    """The regimes, with the sizes of their splits."""
+    return tuple(
+        SettingRow(
+            id=s.id,
+            title=plan.title,
+            description=plan.description,
+            n_public=len(s.candidates.public),
+            n_candidates=len(s.canaries),
+            n_canaries=int(s.canaries.sum()),
+            n_population=len(s.candidates.population),
+            n_test=len(s.test),
+            clients=tuple(int((s.candidates.clients == k).sum()) for k in range(s.clients)),
+            classes=s.world.surrogate.classes,
+        )
+        for s, plan in zip(settings, ready.plan.settings, strict=True)
+    )
+
+
+def arm_rows(ready: ReadyPlan, with_public: bool) -> tuple[Arm, ...]:
+    """The arms as configured, and the classifier on the public shard where there is one."""
+    rows = [
+        Arm(
+            id=a.id,
+            title=a.title,
+            pipeline=a.pipeline_name,
+            defenses=a.defenses,
+            role=a.role,
+            configuration=repr(a.pipeline),
+        )
+        for a in ready.arms
+    ]
+    if with_public:
+        rows.append(
+            Arm(
+                id=PUBLIC_ARM,
+                title="Classifier on the public shard",
+                pipeline="none",
+                role="baseline",
+                configuration="the large model, trained on the public shard alone",
+            )
+        )
+    return tuple(rows)
+
+
+def subjects(findings: Sequence[Finding]) -> tuple[Subject, ...]:
+    """One transcript of each audited arm and setting, by digest, with its model's size."""
+    rows = []
+    for f in findings:
+        if f.arm.role == "audited":
+            folder = f.jobs[0].folders[0]
+            (model,) = (r for r in transcript(folder).releases if r.name == "large")
+            rows.append(
+                Subject(
+                    name=f"{f.arm.title}, {f.setting.id}: transcript of federation 0",
+                    kind="transcript",
+                    sha256=_sha256((folder / TRANSCRIPT / MANIFEST).read_bytes()),
+                    parameters=sum(t.numel() for t in model.tensors.values()),
+                )
+            )
+    return tuple(rows)
+
+
+def cells(findings: Sequence[Finding]) -> tuple[Cell, ...]:
+    """Every attack by every observer on every arm, run or not, with the reason if not."""
+    rows = []
+    for f in findings:
+        if f.arm.role != "control":
+            rows += [_cell(f, e) for e in f.evidence]
+            rows += [_untested(f, name, reason) for name, reason in UNTESTED]
+    return tuple(rows)
+
+
+def utilities(findings: Sequence[Finding], public: Mapping[str, NDArray[np.float64]]) -> tuple[Utility, ...]:
+    """Accuracy of the broadcast surrogate and of the delivered model of every arm that is no control."""
+    rows = [
+        Utility(
+            setting=f.setting.id, arm=f.arm.id, model=title, estimate=federated_mean(f.correct(model), LEVEL)
+        )
+        for f in findings
+        if f.arm.role != "control"
+        for title, model in (("broadcast surrogate", "surrogate"), ("released model", "large"))
+    ]
+    rows += [
+        Utility(
+            setting=setting,
+            arm=PUBLIC_ARM,
+            model="released model",
+            estimate=federated_mean(correct, LEVEL),
+        )
+        for setting, correct in public.items()
+    ]
+    return tuple(rows)
+
+
+def tradeoffs(findings: Sequence[Finding]) -> tuple[TradeOff, ...]:
+    """Worst AUC of each observer against the accuracy of the delivered model."""
+    rows = []
+    for f in findings:
+        if f.arm.role == "control":
+            continue
+        for observer in OBSERVERS:
+            usable = [
+                (e.estimate("auc", None, "natural", LEVEL), e.probe.name)
+                for e in f.evidence
+                if e.probe.observer == observer and e.scores is not None and not e.probe.baseline
+            ]
+            known = [(x, name) for x, name in usable if x.value is not None]
+            if known:
+                leakage, attack = max(known, key=lambda pair: pair[0].value or 0.0)
+                rows.append(
+                    TradeOff(
+                        setting=f.setting.id,
+                        arm=f.arm.id,
+                        observer=observer.label,
+                        attack=attack,
+                        leakage=leakage,
+                        accuracy=federated_mean(f.correct("large"), LEVEL),
+                    )
+                )
+    return tuple(rows)
+
+
+def dp_cards(findings: Sequence[Finding]) -> tuple[DpCard, ...]:
+    """The formal statement of every audited arm, or that it makes none."""
+    return tuple(_dp_card(f, f.claim) for f in findings if f.arm.role == "audited")
+
+
+def limitations(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What this audit cannot say."""
+    units = min(len(f.setting.canaries) for f in findings)
+    federations = max(len(f.played.kept) for f in findings)
+    return (
+        "A check that passes says that the attacks run here did not find more than the limit allows; "
+        "it says nothing of attacks that were not run.",
+        f"Figures speak of the training procedure on this data set, at the scale of {federations} "
+        f"simulated federations and at least {units} candidate records a setting.",
+        "TPR at a low FPR is judged on one score a record, and cannot be resolved below one over the "
+        "number of non-members; the table of checks says how many would be needed.",
+        "The attacker is given as many reference federations as the audit ran, from the very "
+        "distribution of the target: a strong attacker, but one with few references.",
+        "Leakage against accuracy shows the worst of several attacks for each observer, a choice that "
+        "leans upwards when nothing leaks.",
+        "Reconstruction, property and label inference, and a server that deviates from the protocol, "
+        "were not tested.",
+    )
+
+
+def _cell(finding: Finding, evidence: Evidence) -> Cell:
+    probe = evidence.probe
+    if evidence.crashed:
+        return _row(finding, probe, status="error", reason=evidence.crashed)
+    if evidence.scores is None:
+        return _row(finding, probe, status="not applicable", reason=f"this arm releases no {probe.artefact}")
+    curve = () if probe.baseline else evidence.curve(LEVEL)
+    return _row(
+        finding,
+        probe,
+        status="run",
+        auc=evidence.estimate("auc", None, "natural", LEVEL),
+        auc_canaries=evidence.estimate("auc", None, "canaries", LEVEL) if evidence.canaries.any() else None,
+        tprs=tuple(evidence.estimate("tpr_at_fpr", fpr, "natural", LEVEL) for fpr in FPRS),
+        roc=curve,
+    )
+
+
+def _row(finding: Finding, probe: Probe, **fields: object) -> Cell:
+    known = {
+        "setting": finding.setting.id,
+        "arm": finding.arm.id,
+        "attack": probe.name,
+        "configuration": repr(probe.attack),
+        "observer": probe.observer.label,
+        "artefact": probe.artefact,
+        "baseline": probe.baseline,
+        "taxonomy": MEMBERSHIP,
+    }
+    return Cell.model_validate(known | fields)
+
+
+def _untested(finding: Finding, name: str, reason: str) -> Cell:
+    return Cell(
+        setting=finding.setting.id,
+        arm=finding.arm.id,
+        attack=name,
+        observer="server",
+        artefact="client update",
+        status="not tested",
+        reason=reason,
+    )
+
+
+def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
+    if claim is None:
+        return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
+    events = [
+        hook.event for hook in (finding.arm.hooks.local,) if hook is not None and hasattr(hook, "event")
+    ]
+    opinions = second_opinions(events * finding.arm.pipeline.rounds, claim.delta) if events[0] else {}
+    return DpCard(
+        setting=finding.setting.id,
+        arm=finding.arm.id,
+        epsilon=claim.epsilon,
+        delta=claim.delta,
+        unit=claim.unit,
+        neighbouring=claim.neighbouring.replace("_", " "),
+        accountant=claim.accountant,
+        sampling=claim.sampling,
+        mechanism=claim.mechanism,
+        epsilons=opinions,
+        max_tpr={f"{f:g}": max_tpr(claim.epsilon, claim.delta, f) for f in CLAIM_FPRS},
+        outside=claim.outside,
+        assumptions=tuple(
+            DpAssumption(name=a.name, verified=a.verified, evidence=a.evidence) for a in claim.assumptions
+        ),
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

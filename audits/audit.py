@@ -1,0 +1,216 @@
+"""One audit from plan and policy to record."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from audits import controls, store
+from audits.assemble import (
+    arm_rows,
+    cells,
+    dp_cards,
+    limitations,
+    policy_row,
+    setting_rows,
+    subjects,
+    tradeoffs,
+    utilities,
+)
+from audits.coverage import Probe, probes
+from audits.document import Document
+from audits.evidence import Evidence, decoy, gather
+from audits.finding import Finding
+from audits.game import Job, jobs_of, play, read_back
+from audits.judging import Judged, judge_all
+from audits.plan import Arm, ReadyPlan
+from audits.policy import Policy
+from audits.public_baseline import public_accuracy
+from audits.setting import Setting, prepare
+from audits.statistics import federated_mean
+from audits.verdict import overall
+from privfed.datasets import Dataset
+from reports.record import Check, Control, Record, Run
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "diffusers", "joblib")
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How an audit tells what it is doing.
+
+    Attributes:
+        preparing: called with the title of each setting before its prior is trained.
+        playing: called with all jobs before the game; returns what to call with each number of
+            federations finished.
+        judging: called before the statistics.
+    """
+
+    preparing: Callable[[str], None]
+    playing: Callable[[Sequence[Job]], Callable[[int], None]]
+    judging: Callable[[], None]
+
+
+def audit(
+    ready: ReadyPlan,
+    policy: Document[Policy],
+    dataset: Dataset,
+    seed: int,
+    workers: int,
+    root: Path,
+    command: str,
+    steps: Steps,
+) -> Record:
+    """Runs what is not yet in the store, and judges it.
+
+    Args:
+        ready: the checked plan.
+        policy: fixed, with its digest, before anything is measured.
+        dataset: what the plan names.
+        seed: root of all randomness.
+        workers: parallel processes.
+        root: folder of the store.
+        command: what was typed, for the record.
+        steps: what to tell the person who waits.
+    """
+    selected = probes()
+    settings = []
+    for i, plan in enumerate(ready.plan.settings):
+        steps.preparing(plan.title)
+        settings.append(prepare(ready, i, dataset, seed, root))
+    work = {
+        (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root)
+        for s in settings
+        for a in ready.arms
+    }
+    everything = [job for jobs in work.values() for job in jobs]
+    play(everything, workers, steps.playing(everything))
+    steps.judging()
+    findings = [_finding(s, a, work[s.id, a.id], selected) for s in settings for a in ready.arms]
+    checked = run_controls(findings, policy.value)
+    twins = tuple(a.id for a in ready.arms if a.role == "control")
+    checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
+    run = _run(ready, policy, dataset, seed, command, settings)
+    return _record(ready, policy, run, findings, checked, checks, settings, root)
+
+
+def run_controls(findings: Sequence[Finding], policy: Policy) -> list[Control]:
+    """Every control: the positive twin, the null twin, decoy membership, the blind classifier."""
+    by_role = {role: [f for f in findings if f.arm.role == role] for role in ("audited", "control")}
+    planted = [f for f in by_role["control"] if not _is_null(f.arm)]
+    empty = [f for f in by_role["control"] if _is_null(f.arm)]
+    settings = {f.setting.id: f for f in findings}
+    family = sum(e.scores is not None for f in by_role["audited"] for e in f.decoys)
+    family += sum(e.scores is not None for f in empty for e in f.evidence) + len(settings)
+    least = policy.controls.positive.min_lower
+    found = [
+        c for f in planted for c in controls.positive(f.setting.id, f.arm.id, _attacks(f.evidence), least)
+    ]
+    for f in empty:
+        found += controls.negative(f.setting.id, f.arm.id, _attacks(f.evidence), family)
+    for f in by_role["audited"]:
+        found += controls.negative(f.setting.id, f.arm.id, _attacks(f.decoys), family)
+    return found + [controls.blind(f.setting, f.played.included, family) for f in settings.values()]
+
+
+def _is_null(arm: Arm) -> bool:
+    """Whether a control arm is built to leak nothing."""
+    return getattr(arm.pipeline, "trained_on", "members") == "public"
+
+
+def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
+    return [e for e in evidence if not e.probe.baseline]
+
+
+def _finding(setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe]) -> Finding:
+    played = read_back(jobs)
+    return Finding(
+        setting,
+        arm,
+        jobs,
+        played,
+        tuple(gather(p, played, setting) for p in selected),
+        tuple(decoy(p, played, setting) for p in selected) if arm.role == "audited" else (),
+    )
+
+
+def _judged(finding: Finding, twins: tuple[str, ...]) -> Judged:
+    readable = [e for e in _attacks(finding.evidence) if e.scores is not None or e.crashed]
+    return Judged(
+        finding.setting.id,
+        finding.arm.id,
+        finding.arm.role == "audited",
+        twins,
+        tuple(readable),
+        finding.claim,
+        partial(federated_mean, finding.correct("large")),
+    )
+
+
+def _run(
+    ready: ReadyPlan,
+    policy: Document[Policy],
+    dataset: Dataset,
+    seed: int,
+    command: str,
+    settings: Sequence[Setting],
+) -> Run:
+    engines: dict[str, str] = {
+        f"{s.id}, {name}": engine
+        for s in settings
+        for name, engine in (("surrogate", s.world.engine), ("large", s.world.large_engine))
+    }
+    made_of = [ready.document.sha256, policy.sha256, dataset.sha256, seed, store.source_digest()]
+    return Run(
+        id=store.digest(made_of)[:12],
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tool_version=version("privfed"),
+        command=command,
+        seed=seed,
+        plan=ready.plan.id,
+        plan_sha256=ready.document.sha256,
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        federations=ready.plan.federations,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device="cpu",
+        packages={name: version(name) for name in PACKAGES},
+        engines=engines,
+        determinism="bitwise",
+    )
+
+
+def _record(
+    ready: ReadyPlan,
+    policy: Document[Policy],
+    run: Run,
+    findings: Sequence[Finding],
+    checked: Sequence[Control],
+    checks: tuple[Check, ...],
+    settings: Sequence[Setting],
+    root: Path,
+) -> Record:
+    block = policy.value.decision.on_inconclusive == "block"
+    public = {s.id: public_accuracy(s, root) for s in settings if s.world.public_labelled}
+    return Record(
+        title=ready.plan.title,
+        summary=overall(checks, block),
+        run=run,
+        policy=policy_row(policy),
+        subjects=subjects(findings),
+        settings=setting_rows(ready, settings),
+        arms=arm_rows(ready, bool(public)),
+        checks=checks,
+        cells=cells(findings),
+        controls=tuple(checked),
+        utility=utilities(findings, public),
+        tradeoff=tradeoffs(findings),
+        dp=dp_cards(findings),
+        limitations=limitations(findings),
+    )

@@ -1,0 +1,124 @@
+"""The command line: `privfed audit`, `privfed report`, `privfed list`.
+
+Nothing heavy is imported before a command needs it, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from reports.record import Record
+
+USAGE = 2
+ERROR = 4
+
+app = typer.Typer(
+    name="privfed",
+    help="Audit what a federated pipeline that shares generated knowledge gives away.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    attacks = "attacks"
+    defenses = "defenses"
+    pipelines = "pipelines"
+    datasets = "datasets"
+    plans = "plans"
+
+
+@app.command()
+def audit(
+    plan: Annotated[str, typer.Argument(help="A packaged plan by name, or a plan file.")] = "digits",
+    policy: Annotated[
+        str | None, typer.Option(help="A packaged policy by name, or a policy file [default: the plan's].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the record and the reports [default: runs/PLAN-DIGEST].")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Parallel workers; 0 = one a core.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Root of all randomness [default: the plan's].")] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+) -> None:
+    """Run an audit and write its record and reports.
+
+    Exit codes: 0 pass, 1 policy violated, 2 usage, 3 inconclusive, 4 error, 5 nothing evaluated.
+    """
+    from audits.command import run_audit
+
+    command = shlex.join(["privfed", *sys.argv[1:]])
+    raise typer.Exit(_guarded(lambda: run_audit(plan, policy, out, jobs, seed, device.value, command), USAGE))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its record.json.")],
+) -> None:
+    """Write the reports of a finished run again, from its record alone; nothing is trained."""
+    from audits.command import run_report
+
+    raise typer.Exit(_guarded(lambda: run_report(run), USAGE))
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[Kind | None, typer.Argument(help="What to list [default: everything].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List attacks, defences, pipelines, data sets and plans."""
+    from audits.command import listing
+
+    found = {k.value: listing(k.value) for k in ([kind] if kind else Kind)}
+    if as_json:
+        typer.echo(json.dumps(found[kind.value] if kind else found, indent=1))
+        return
+    for name, entries in found.items():
+        typer.echo(name)
+        width = max((len(e) for e in entries), default=0)
+        for entry, description in entries.items():
+            typer.echo(f"  {entry:<{width}}  {description}")
+
+
+def _guarded(action: object, code: int) -> int:
+    """Runs a command; a mistake of the user becomes one line on standard error."""
+    try:
+        return int(action())  # type: ignore[operator]
+    except KeyboardInterrupt:
+        typer.echo("privfed: interrupted; run the same command again to resume", err=True)
+        return 130
+    except Exception as error:
+        from audits.command import Mistake
+
+        if isinstance(error, Mistake):
+            typer.echo(f"privfed: {error}", err=True)
+            return code
+        typer.echo(f"privfed: {type(error).__name__}: {error}", err=True)
+        return ERROR
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+__all__ = ["Record", "main"]

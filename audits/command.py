@@ -1,0 +1,217 @@
+"""What the commands do: check everything first, then run, then write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audits import catalogue, store
+from audits.document import Document, DocumentError
+from audits.plan import ReadyPlan, packaged, read_plan
+from audits.policy import Policy, lint, load_policy, packaged_policies, packaged_policy
+from reports.record import Record, from_json, to_json
+
+if TYPE_CHECKING:
+    from audits.game import Job
+    from privfed.datasets import Dataset
+
+LARGEST_RECORD = 64 * 2**20
+
+
+class Mistake(ValueError):
+    """Something the user can put right; its text is one line."""
+
+
+def run_audit(
+    plan: str,
+    policy: str | None,
+    out: Path | None,
+    jobs: int,
+    seed: int | None,
+    device: str,
+    command: str,
+) -> int:
+    """Checks, runs and writes one audit; returns the exit code of its verdict."""
+    console = Console(stderr=True)
+    workers = _workers(jobs)
+    _check_device(device)
+    ready, rules, dataset = _inputs(plan, policy)
+    root = ready.plan.seed if seed is None else seed
+    if root < 0:
+        raise Mistake(f"expected seed >= 0, got seed={root}")
+    folder = out or Path("runs") / f"{ready.plan.id}-{_short(ready, rules, root)}"
+    _check_folder(folder)
+    for warning in lint(rules.value, _units(ready)):
+        console.print(f"[yellow]policy:[/] {warning}", highlight=False)
+    record = _run(console, ready, rules, dataset, root, workers, command)
+    paths = write(record, folder)
+    _tell(console, record, paths)
+    return record.summary.exit_code
+
+
+def run_report(run: Path) -> int:
+    """Renders the reports of a stored record again."""
+    folder = run.parent if run.name == "record.json" else run
+    record = read_record(folder / "record.json")
+    paths = write(record, folder)
+    _tell(Console(stderr=True), record, paths)
+    return 0
+
+
+def read_record(path: Path) -> Record:
+    """A record from disk; a damaged one is refused in one line."""
+    try:
+        if path.stat().st_size > LARGEST_RECORD:
+            raise Mistake(f"expected a record under {LARGEST_RECORD >> 20} MB, got {path}")
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Mistake(f"expected a run folder with a readable record.json, got {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise Mistake(f"expected a whole record, got {path} damaged at {where}: {first['msg']}") from error
+
+
+def write(record: Record, folder: Path) -> list[Path]:
+    """Writes record.json, report.html and report.md; returns their paths."""
+    from reports import html, markdown
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "record.json": to_json(record),
+        "report.html": html.render(record),
+        "report.md": markdown.render(record),
+    }
+    for name, text in content.items():
+        part = folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / name)
+    return [folder / name for name in content]
+
+
+def listing(kind: str) -> dict[str, str]:
+    """Names and one-line descriptions of one kind of thing."""
+    if kind == "datasets":
+        from privfed.datasets import SOURCES
+
+        return {s.name: s.description for s in SOURCES}
+    if kind == "plans":
+        return {name: read_plan(name).plan.title for name in packaged()}
+    return {name: catalogue.summary(cls) for name, cls in sorted(catalogue.names(kind).items())}
+
+
+def _inputs(plan: str, policy: str | None) -> tuple[ReadyPlan, Document[Policy], Dataset]:
+    """Everything a run needs, read and checked before anything is trained."""
+    from privfed.datasets import DatasetError, load
+    from privfed.randomness import Stream
+    from privfed.splits import make_split
+
+    try:
+        ready = read_plan(plan)
+        rules = _policy(policy or ready.plan.policy, ready)
+        dataset = load(ready.plan.data, Path(ready.document.source).parent)
+        for split in ready.splits:
+            make_split(dataset.records.labels, split, Stream(0))
+    except (DocumentError, DatasetError) as error:
+        raise Mistake(str(error)) from error
+    except ValueError as error:
+        raise Mistake(f"{plan}: {error}") from error
+    return ready, rules, dataset
+
+
+def _policy(name: str, ready: ReadyPlan) -> Document[Policy]:
+    if name in packaged_policies():
+        return packaged_policy(name)
+    path = Path(name)
+    if not path.is_file():
+        path = Path(ready.document.source).parent / name
+    if not path.is_file():
+        known = ", ".join(packaged_policies())
+        raise DocumentError(f"expected a policy file or one of {known}, got policy={name!r}")
+    return load_policy(path)
+
+
+def _run(
+    console: Console,
+    ready: ReadyPlan,
+    rules: Document[Policy],
+    dataset: Dataset,
+    seed: int,
+    workers: int,
+    command: str,
+) -> Record:
+    from audits.audit import Steps, audit
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("Preparing", total=None)
+
+        def preparing(title: str) -> None:
+            progress.update(bar, description=f"Preparing: {title}")
+
+        def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
+            open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())
+            progress.console.print(cost(jobs, workers), highlight=False)
+            progress.update(bar, description="Playing federations", total=open_ or 1, completed=not open_)
+            return lambda done: progress.advance(bar, done)
+
+        def judging() -> None:
+            progress.update(bar, description="Attacking and judging")
+
+        steps = Steps(preparing, playing, judging)
+        return audit(ready, rules, dataset, seed, workers, store.default_root(), command, steps)
+
+
+def cost(jobs: Sequence[Job], workers: int) -> str:
+    """What is left to do, in words; with time where earlier runs on this machine tell it."""
+    missing = sum(j.missing() for j in jobs)
+    total = sum(len(j.folders) for j in jobs)
+    clients = sum(j.missing() * j.setting.clients * j.arm.pipeline.rounds for j in jobs)
+    known = f"{missing} of {total} federations to train ({clients} client trainings), {workers} workers"
+    reused = f"; {total - missing} found in {store.default_root()}" if missing < total else ""
+    return known + reused
+
+
+def _tell(console: Console, record: Record, paths: Sequence[Path]) -> None:
+    summary = record.summary
+    console.print(
+        f"\n[bold]{summary.verdict}[/] against policy {record.policy.id} (exit code "
+        f"{summary.exit_code}): {summary.sentence}",
+        highlight=False,
+    )
+    for path in paths:
+        print(path)
+
+
+def _workers(jobs: int) -> int:
+    if jobs < 0:
+        raise Mistake(f"expected jobs >= 0, got jobs={jobs}")
+    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Mistake("expected a CUDA device for --device cuda, got none on this machine")
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise Mistake(f"expected a folder for --out, got a file: {folder}")
+
+
+def _short(ready: ReadyPlan, rules: Document[Policy], seed: int) -> str:
+    return store.digest([ready.document.sha256, rules.sha256, seed])[:8]
+
+
+def _units(ready: ReadyPlan) -> int:
+    """Privacy units per side in the smallest setting."""
+    return min(s.candidates - ready.plan.canaries for s in ready.splits) // 2

@@ -1,0 +1,43 @@
+"""One arm in one setting after the game: what was played, and what each probe scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audits.evidence import Evidence
+from audits.game import Job, Played
+from audits.plan import Arm
+from audits.setting import Setting
+from privfed.claims import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One arm in one setting after the game.
+
+    Attributes:
+        evidence: of every probe, in the order of `audits.coverage.probes`.
+        decoys: the same on membership that never reached the pipeline.
+    """
+
+    setting: Setting
+    arm: Arm
+    jobs: tuple[Job, ...]
+    played: Played
+    evidence: tuple[Evidence, ...]
+    decoys: tuple[Evidence, ...]
+
+    def correct(self, model: str) -> NDArray[np.float64]:
+        """Whether "surrogate" or "large" was right on each test record, shape (F, test)."""
+        return np.stack([k.correct[model] for k in self.played.kept]).astype(np.float64)
+
+    @property
+    def claim(self) -> Claim | None:
+        """The weakest claim over the federations; None where any federation makes none."""
+        promises = [k.claim for k in self.played.kept if k.claim is not None]
+        if len(promises) < len(self.played.kept):
+            return None
+        return max(promises, key=lambda p: (not p.verified, p.epsilon))

@@ -1,0 +1,42 @@
+"""The classifier trained on the public shard alone: without it no gain can be put down to the clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from audits.setting import Setting
+from privfed.nets import initial
+from privfed.training import Recipe, Task, predict, train
+
+MODELS = 8
+RECIPE = Recipe(epochs=60, batch=64, lr=0.01, momentum=0.9, weight_decay=1e-5)
+
+
+def public_accuracy(setting: Setting, root: Path) -> NDArray[np.float64]:
+    """Whether models of the large architecture trained on the public shard are right on the test records.
+
+    Returns:
+        Shape (8, test): one row per random initialisation; kept by content.
+    """
+    place = root / "public" / f"{setting.digest}.safetensors"
+    if not place.is_file():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"correct": _train(setting)}, place)
+    correct: NDArray[np.float64] = load_file(place)["correct"].astype(np.float64)
+    return correct
+
+
+def _train(setting: Setting) -> NDArray[np.uint8]:
+    world = setting.world
+    streams = [setting.stream.child("public", m) for m in range(MODELS)]
+    tasks = [
+        Task(world.large, initial(world.large, s.child("initial").torch()), world.public, RECIPE, s)
+        for s in streams
+    ]
+    models = train(tasks, world.large_engine)
+    right = [predict(world.large, m, setting.test.images).argmax(1) == setting.test.labels for m in models]
+    return np.stack([r.numpy() for r in right]).astype(np.uint8)
