@@ -1,0 +1,265 @@
+"""What follows from a record without measuring anything: groupings, comparisons, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, Utility
+from reports.text import percent
+from reports.wording import compare
+
+RECONSTRUCTION = "NISTAML.032"
+MEMBERSHIP = "NISTAML.033"
+PROPERTY = "NISTAML.034"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One delivered model against one baseline of the same setting."""
+
+    setting: str
+    ours: Utility
+    theirs: Utility
+    relation: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRow:
+    """One attack on one arm: for each column, the cells of the record (none means never planned)."""
+
+    attack: str
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Attack by observer and artefact for one setting, rows grouped by arm.
+
+    Attributes:
+        columns: pairs of observer and artefact.
+        arms: pairs of arm id and its rows.
+        notes: reasons given, in order of appearance; cells refer to them by position from 1.
+    """
+
+    setting: str
+    columns: tuple[tuple[str, str], ...]
+    arms: tuple[tuple[str, tuple[CoverageRow, ...]], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One of the three criteria, and what in the record speaks to it."""
+
+    name: str
+    question: str
+    direct: tuple[str, ...]
+    indirect: tuple[str, ...]
+    gap: str
+
+
+def unique(values: Iterable[T]) -> tuple[T, ...]:
+    """The values without repetition, in order of first appearance."""
+    return tuple(dict.fromkeys(values))
+
+
+def arm_order(record: Record) -> tuple[str, ...]:
+    """Ids of all arms: as listed, then any that only results mention."""
+    mentioned = [c.arm for c in record.cells] + [t.arm for t in record.tradeoff]
+    return unique([a.id for a in record.arms] + mentioned)
+
+
+def setting_order(record: Record) -> tuple[str, ...]:
+    """Ids of all settings: as listed, then any that only results mention."""
+    mentioned = [c.setting for c in record.cells] + [t.setting for t in record.tradeoff]
+    return unique([s.id for s in record.settings] + mentioned)
+
+
+def titles(record: Record) -> dict[str, str]:
+    """Title by id of every arm and setting; an id without a title stands for itself."""
+    named = {a.id: a.title for a in record.arms} | {s.id: s.title for s in record.settings}
+    ids = arm_order(record) + setting_order(record)
+    return {i: i for i in ids} | {i: title for i, title in named.items() if title}
+
+
+def coverage(record: Record) -> tuple[Coverage, ...]:
+    """One table of attack by observer and artefact for each setting that has cells."""
+    present = {cell.setting for cell in record.cells}
+    return tuple(_coverage(record, s) for s in setting_order(record) if s in present)
+
+
+def _coverage(record: Record, setting: str) -> Coverage:
+    cells = [c for c in record.cells if c.setting == setting]
+    columns = unique((c.observer, c.artefact) for c in cells)
+    arms = tuple(
+        (arm, _rows([c for c in cells if c.arm == arm], columns))
+        for arm in arm_order(record)
+        if any(c.arm == arm for c in cells)
+    )
+    notes = unique(c.reason for c in cells if c.status != "run" and c.reason)
+    return Coverage(setting, columns, arms, notes)
+
+
+def _rows(cells: list[Cell], columns: tuple[tuple[str, str], ...]) -> tuple[CoverageRow, ...]:
+    return tuple(
+        CoverageRow(
+            attack,
+            tuple(
+                tuple(c for c in cells if c.attack == attack and (c.observer, c.artefact) == column)
+                for column in columns
+            ),
+        )
+        for attack in unique(c.attack for c in cells)
+    )
+
+
+def strongest(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """For each arm the attack with the highest AUC among cells that have a curve, in arm order."""
+    drawn: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.status == "run" and cell.roc and not cell.baseline:
+            best = drawn.get(cell.arm)
+            if best is None or _auc(cell) > _auc(best):
+                drawn[cell.arm] = cell
+    return tuple(drawn.values())
+
+
+def _auc(cell: Cell) -> float:
+    return -1.0 if cell.auc is None or cell.auc.value is None else cell.auc.value
+
+
+def comparisons(record: Record) -> tuple[Comparison, ...]:
+    """Every model of an audited arm against the like model (else the best) of each baseline."""
+    roles: dict[str, str] = {a.id: a.role for a in record.arms}
+    ours = [u for u in record.utility if roles.get(u.arm) == "audited"]
+    return tuple(
+        Comparison(u.setting, u, base, compare(u.estimate, base.estimate))
+        for u in ours
+        for base in _baselines(record, u, roles)
+    )
+
+
+def _baselines(record: Record, ours: Utility, roles: dict[str, str]) -> list[Utility]:
+    arms = [a for a, role in roles.items() if role == "baseline"]
+    rows = ([u for u in record.utility if (u.setting, u.arm) == (ours.setting, a)] for a in arms)
+    return [_like(ours.model, candidates) for candidates in rows if candidates]
+
+
+def _like(model: str, rows: list[Utility]) -> Utility:
+    same = [u for u in rows if u.model == model]
+    return same[0] if same else max(rows, key=lambda u: u.estimate.value or 0.0)
+
+
+def undecided(record: Record) -> tuple[Check, ...]:
+    """Blocking checks that keep the overall verdict from PASS, worst first."""
+    order = {"FAIL": 0, "ERROR": 1, "INCONCLUSIVE": 2}
+    open_checks = [c for c in record.checks if c.blocking and c.verdict in order]
+    return tuple(sorted(open_checks, key=lambda c: order[c.verdict]))
+
+
+def without_claim(record: Record) -> tuple[str, ...]:
+    """Ids of arms for which no card states an epsilon."""
+    claimed = {card.arm for card in record.dp if card.epsilon is not None}
+    return tuple(a for a in unique(arm_order(record) + tuple(c.arm for c in record.dp)) if a not in claimed)
+
+
+def claims(record: Record) -> tuple[DpCard, ...]:
+    """The cards that state an epsilon."""
+    return tuple(card for card in record.dp if card.epsilon is not None)
+
+
+def taxonomy(record: Record) -> tuple[tuple[str, tuple[Taxonomy, ...]], ...]:
+    """Attacks with the ids their cells carry; attacks without an id are left out."""
+    attacks = unique(c.attack for c in record.cells if c.taxonomy)
+    return tuple((a, unique(t for c in record.cells if c.attack == a for t in c.taxonomy)) for a in attacks)
+
+
+def sharpest_tpr(record: Record) -> Estimate | None:
+    """Of the attacks on audited arms, the highest TPR at the lowest FPR that was resolved."""
+    audited = {a.id for a in record.arms if a.role == "audited"}
+    found = [e for c in record.cells if c.arm in audited for e in c.tprs if e.value is not None]
+    found = [e for e in found if e.params.get("fpr")]
+    return min(found, key=lambda e: (e.params["fpr"], -(e.value or 0.0)), default=None)
+
+
+def criteria(record: Record) -> tuple[Criterion, ...]:
+    """Singling out, linkability and inference: what was tested of each, and what was not."""
+    member = _attacks_with(record, MEMBERSHIP)
+    rebuilt = _attacks_with(record, RECONSTRUCTION)
+    groups = _attacks_with(record, PROPERTY)
+    formal = tuple(c.id for c in record.checks if c.estimate and c.estimate.metric == "formal_epsilon")
+    checks = tuple(c.id for c in record.checks if c.attack in member)
+    return (
+        Criterion(
+            "Singling out",
+            "Can one person's record be isolated?",
+            rebuilt,
+            checks + formal,
+            ""
+            if rebuilt
+            else "No reconstruction attack was run; membership tests speak to it only indirectly.",
+        ),
+        Criterion(
+            "Linkability",
+            "Can records about the same person be linked, within or across data sets?",
+            (),
+            formal,
+            "No linkage attack was run.",
+        ),
+        Criterion(
+            "Inference",
+            "Can something about a person be concluded, such as having taken part?",
+            checks + groups,
+            formal,
+            _inference_gap(member, groups),
+        ),
+    )
+
+
+def _attacks_with(record: Record, identifier: str) -> tuple[str, ...]:
+    return unique(
+        c.attack for c in record.cells if c.status == "run" and any(t.id == identifier for t in c.taxonomy)
+    )
+
+
+def _inference_gap(member: tuple[str, ...], groups: tuple[str, ...]) -> str:
+    missing = [] if member else ["membership inference"]
+    missing += [] if groups else ["property inference"]
+    return f"Not run: {', '.join([*missing, 'attribute inference'])}."
+
+
+def scope(record: Record) -> str:
+    """One sentence on what was measured."""
+    audited = sum(a.role == "audited" for a in record.arms)
+    run = [c for c in record.cells if c.status == "run"]
+    attacks, observers = len({c.attack for c in run}), len({c.observer for c in run})
+    return (
+        f"{_count(audited, 'audited arm')} in {_count(len(record.settings), 'setting')}, "
+        f"{_count(attacks, 'attack')} from {_count(observers, 'point')} of observation, "
+        f"{_count(record.run.federations, 'federation')} on {record.run.dataset}; "
+        "what is not listed under Coverage was not tested."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def sizes(clients: Sequence[int]) -> str:
+    """Records per client: one number if all have the same, else the range."""
+    if not clients:
+        return "none"
+    low, high = min(clients), max(clients)
+    return f"{low} records each" if low == high else f"{low} to {high} records"
+
+
+def rate(key: str) -> str:
+    """A false-positive rate given as a text key, in percent where it is a number."""
+    try:
+        return percent(float(key))
+    except ValueError:
+        return key

@@ -1,0 +1,181 @@
+"""Fixed sentences for readers without a machine-learning background, and the glossary.
+
+Every sentence speaks of evidence against a policy. Whether processing is lawful, or data count as
+personal, is for people to decide: no sentence here says so.
+"""
+
+from __future__ import annotations
+
+from reports.record import Check, Estimate, Summary, VerdictKind
+from reports.text import metric, number, percent
+
+DISCLAIMER = (
+    "This report is evidence, not a legal assessment. It says what the attacks listed here could and could "
+    "not learn under a policy fixed beforehand; it makes no statement about attacks that were not run."
+)
+
+VERDICTS: dict[VerdictKind, str] = {
+    "PASS": "Every blocking check stayed within its limit, uncertainty included.",
+    "FAIL": "At least one blocking check is over its limit by more than its uncertainty.",
+    "INCONCLUSIVE": "No blocking check is shown to be over its limit, but at least one could not be decided.",
+    "ERROR": "At least one blocking check could not be carried out, so nothing may be concluded from it.",
+}
+NOTHING = "Nothing was evaluated, so this record supports no conclusion of any kind."
+
+CHECK_VERDICTS: dict[VerdictKind, str] = {
+    "PASS": "The whole uncertainty interval is on the allowed side of the limit.",
+    "FAIL": "The whole uncertainty interval is on the wrong side of the limit.",
+    "INCONCLUSIVE": "The evidence does not decide on which side of the limit the true value lies.",
+    "ERROR": "The check did not complete; a missing result never counts as a good one.",
+}
+
+REASONS = {
+    "within_limit": "The bound that matters is within the limit.",
+    "over_limit": "The bound that matters is over the limit.",
+    "ci_straddles": "The interval lies on both sides of the limit.",
+    "instrument_invalid": "A control failed, so the measuring instrument itself is in doubt.",
+    "assumption_unverified": "The formal bound rests on an assumption that this run did not verify.",
+    "unresolvable_fpr": "The policy asks for a rarer false alarm than this many records can show.",
+    "crashed": "The attack or the training stopped with an error.",
+    "nothing_evaluated": "No attack produced a result for this check.",
+}
+
+CHANCE = (
+    "An AUC of 0.5 is what guessing scores: shown one member and one non-member, the attacker names the "
+    "right one half of the time. At 1.0 every guess is right. The distance above 0.5 is the leakage."
+)
+
+STATUSES = {
+    "run": "run",
+    "not applicable": "not applicable",
+    "not tested": "not tested",
+    "error": "error",
+}
+
+CONTROLS = {
+    "positive": ("Positive", "A leak planted on purpose has to be found; otherwise the attack is blunt."),
+    "negative": (
+        "Negative",
+        "Membership that never reached the pipeline has to stay at chance; otherwise the attack sees ghosts.",
+    ),
+    "blind": (
+        "Blind",
+        "A classifier that sees only the raw records has to stay at chance; otherwise members and "
+        "non-members differ by themselves and every attack looks better than it is.",
+    ),
+}
+
+NO_CLAIM = (
+    "No formal bound limits what an attack on these arms could learn; the measured leakage is all there is."
+)
+
+GLOSSARY = {
+    "Accuracy": "The share of test records, never used in training, that a model labels correctly.",
+    "Arm": "One way of training under comparison: a pipeline together with its defences.",
+    "Attack": "A procedure that tries to learn something about the training records from what was shared.",
+    "AUC": CHANCE,
+    "Baseline": "A simple alternative that uses no private data. A method has to beat it to be worth its risk.",
+    "Canary": "A deliberately odd record, here one with a wrong label, planted because it is remembered best. "
+    "Canaries show the worst case and are never mixed into the other figures.",
+    "Control": "A test of the measuring instrument: a planted leak must show, an absent one must not.",
+    "Differential privacy (epsilon, delta)": "A mathematical bound on how much any one record (or client) can "
+    "change what is shared. A smaller epsilon is a stronger bound; delta is the small chance that it does "
+    "not hold. It is only as good as the assumptions listed beside it.",
+    "Federation": "One complete run of the training with one random choice of who takes part.",
+    "FPR (false-positive rate)": "Of the records that were not used, the share an attack wrongly names.",
+    "Interval": "The range that is compatible with the measurement. A wide one means too little data, not "
+    "too little leakage.",
+    "Limit": "What the policy allows. It was fixed, and its digest taken, before anything was measured.",
+    "Member": "A record that was used for training. An attacker who can tell members from non-members "
+    "learns, for example, that somebody was a patient.",
+    "n": "How many records (or clients) were tested on each side. More of them make the interval narrower.",
+    "Observer": "From where an attacker looks: the server, a client, or an outsider with a published artefact.",
+    "Public shard": "Records assumed to be available to everybody; the method may learn from them freely.",
+    "ROC curve": "How many members an attack finds (TPR) for each rate of false alarms (FPR). The left end "
+    "shows the confident guesses, which do the most harm.",
+    "TPR (true-positive rate)": "Of the records that were used, the share an attack names.",
+}
+
+
+def overall(summary: Summary) -> str:
+    """The fixed sentence of the overall verdict."""
+    return NOTHING if summary.exit_code == 5 else VERDICTS[summary.verdict]
+
+
+def decide(check: Check) -> str:
+    """What would change the verdict of one check."""
+    match check.verdict:
+        case "INCONCLUSIVE" if check.n_required is not None:
+            have = f" (now {_smaller_side(check.estimate):,})" if check.estimate else ""
+            return f"run n ≥ {check.n_required:,} per side to decide{have}."
+        case "INCONCLUSIVE" if check.reason_code == "assumption_unverified":
+            return "verify the open assumptions of the formal claim; more data would not help."
+        case "INCONCLUSIVE" if check.reason_code == "instrument_invalid":
+            return "repair what made the control fail, then measure again; more data would not help."
+        case "INCONCLUSIVE":
+            return "more privacy units per side; how many cannot be said from this run."
+        case "FAIL":
+            return "a pipeline that leaks less. More data of the same kind would not change it."
+        case "ERROR":
+            return "a run that completes; see the message of the check."
+        case "PASS":
+            return "a new version, new data, new recipients or a stronger attack: measure again then."
+
+
+def _smaller_side(estimate: Estimate) -> int:
+    return min(estimate.n_in, estimate.n_out)
+
+
+def precision(tpr: float, fpr: float, prevalence: float = 0.01) -> float | None:
+    """The share of an attack's accusations that are right, when `prevalence` of those tried are members.
+
+    >>> round(precision(0.3, 0.01), 3)
+    0.233
+    """
+    named = tpr * prevalence + fpr * (1 - prevalence)
+    return tpr * prevalence / named if named else None
+
+
+def base_rate(estimate: Estimate) -> str:
+    """What a TPR at an FPR means when only 1 % of the records an attacker tries are members."""
+    fpr = estimate.params.get("fpr")
+    right = None if fpr is None or estimate.value is None else precision(estimate.value, fpr)
+    if right is None or fpr is None:
+        return f"{metric(estimate.metric, estimate.params)} is not resolved, so no base-rate example can be given."
+    lift = f" Guessing would be right {percent(0.01)} of the time." if right > 0.01 else ""
+    return (
+        f"Base-rate example: suppose 1 in 100 of the records an attacker tries were members. Naming with an "
+        f"FPR of {percent(fpr)} and the TPR of {percent(estimate.value)} measured here, "
+        f"{percent(right)} of the accusations would be right.{lift}"
+    )
+
+
+def compare(ours: Estimate, theirs: Estimate) -> str:
+    """Where one interval lies relative to another: above, below, or not distinguishable."""
+    if ours.lower is None or ours.upper is None or theirs.lower is None or theirs.upper is None:
+        return "not comparable (no interval)"
+    if ours.lower > theirs.upper:
+        return "above"
+    return "below" if ours.upper < theirs.lower else "not distinguishable from"
+
+
+def levels(estimate: Estimate) -> str:
+    """How sure the bounds are, in words."""
+    if estimate.level_lower == estimate.level_upper == 1:
+        return "computed exactly, no sampling error"
+    return f"one-sided bounds: lower at {percent(estimate.level_lower)}, upper at {percent(estimate.level_upper)}"
+
+
+def epsilon_meaning(fpr: float, tpr: float) -> str:
+    """What a bound on the TPR at one FPR says."""
+    if tpr >= 0.9995:
+        return f"At an FPR of {percent(fpr)} the claim bounds nothing."
+    return f"At an FPR of {percent(fpr)} no attack may find more than {percent(tpr)} of the members."
+
+
+def chance_ratio(estimate: Estimate) -> str:
+    """How far a TPR lies above what guessing gives at the same FPR."""
+    fpr = estimate.params.get("fpr")
+    if estimate.value is None or not fpr:
+        return ""
+    return f"{number(estimate.value / fpr, 1)} times guessing"
