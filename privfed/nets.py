@@ -145,7 +145,8 @@ def _forward_convnet(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
             x, models * spec.groups, params[f"{norm}.weight"].flatten(), params[f"{norm}.bias"].flatten()
         )
         x = _pool(F.relu(x))
-    features = x.reshape(n, models, -1).transpose(0, 1)
+    side = spec.size >> spec.depth
+    features = x.reshape(n, models, spec.width * side * side).transpose(0, 1)
     head = 4 * spec.depth + 1
     return torch.baddbmm(
         params[f"{head}.bias"].unsqueeze(1), features, params[f"{head}.weight"].transpose(1, 2)
