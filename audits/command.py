@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audits import catalogue, store
 from audits.document import Document, DocumentError
-from audits.plan import ReadyPlan, packaged, read_plan
+from audits.plan import ReadyPlan, read_plan, titles
 from audits.policy import Policy, lint, load_policy, packaged_policies, packaged_policy
 from reports.record import Record, from_json, to_json
 
@@ -102,7 +102,7 @@ def listing(kind: str) -> dict[str, str]:
 
         return {s.name: s.description for s in SOURCES}
     if kind == "plans":
-        return {name: read_plan(name).plan.title for name in packaged()}
+        return titles()
     return {name: catalogue.summary(cls) for name, cls in sorted(catalogue.names(kind).items())}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from audits.catalogue import find
 from audits.document import Document, DocumentError, load_document
 from audits.problems import Key, key_path, problems
+from audits.store import default_root, digest, read_json, write_json
 from privfed.hooks import Hooks
 from privfed.nets import Family
 from privfed.pipelines.interface import Pipeline
@@ -141,6 +143,11 @@ def packaged() -> tuple[str, ...]:
     return tuple(sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")))
 
 
+def titles() -> dict[str, str]:
+    """Titles of the packaged plans by name; their options are not checked."""
+    return {name: load_document(_packaged(name), Plan).value.title for name in packaged()}
+
+
 def read_plan(name_or_path: str) -> ReadyPlan:
     """Reads and checks a packaged plan by name, or a plan file by path.
 
@@ -148,7 +155,7 @@ def read_plan(name_or_path: str) -> ReadyPlan:
         DocumentError: one line that names the file, the line, the key, the value and the rule.
     """
     if name_or_path in packaged():
-        source: Path = Path(str(resources.files("audits") / "plans" / f"{name_or_path}.yaml"))
+        source = _packaged(name_or_path)
     else:
         source = Path(name_or_path)
         if not source.is_file():
@@ -156,6 +163,10 @@ def read_plan(name_or_path: str) -> ReadyPlan:
                 f"expected a plan file or one of {', '.join(packaged())}, got plan={name_or_path!r}"
             )
     return ready(load_document(source, Plan))
+
+
+def _packaged(name: str) -> Path:
+    return Path(str(resources.files("audits") / "plans" / f"{name}.yaml"))
 
 
 def ready(document: Document[Plan]) -> ReadyPlan:
@@ -210,9 +221,22 @@ def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple
             "expected a delta beside epsilon, got epsilon without delta",
         )
     try:
-        return cls.for_epsilon(options.pop("epsilon"), delta, rounds, **options)
+        return _calibrated(cls, options.pop("epsilon"), delta, rounds, options)
     except (TypeError, ValueError) as error:
         raise _error(document, (*at, "options"), str(error)) from error
+
+
+def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, options: dict[str, Any]) -> Any:
+    """The defence with the least noise; the search takes seconds, so its result is kept."""
+    made_of = [cls.__qualname__, epsilon, delta, rounds, options, version("dp-accounting")]
+    place = default_root() / "calibrations" / f"{digest(made_of)[:24]}.json"
+    known = read_json(place)
+    if isinstance(known, dict):
+        return cls(**known)
+    found = cls.for_epsilon(epsilon, delta, rounds, **options)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, dataclasses.asdict(found))
+    return found
 
 
 def _hooks(document: Document[Plan], at: tuple[str | int, ...], defenses: list[Any]) -> Hooks:
