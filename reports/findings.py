@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, Utility
+from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, Utility, VerdictKind
 from reports.text import percent
 from reports.wording import compare
 
 RECONSTRUCTION = "NISTAML.032"
 MEMBERSHIP = "NISTAML.033"
 PROPERTY = "NISTAML.034"
+SEVERITY: tuple[VerdictKind, ...] = ("FAIL", "ERROR", "INCONCLUSIVE", "PASS")
 
 T = TypeVar("T")
 
@@ -156,9 +157,12 @@ def _like(model: str, rows: list[Utility]) -> Utility:
 
 def undecided(record: Record) -> tuple[Check, ...]:
     """Blocking checks that keep the overall verdict from PASS, worst first."""
-    order = {"FAIL": 0, "ERROR": 1, "INCONCLUSIVE": 2}
-    open_checks = [c for c in record.checks if c.blocking and c.verdict in order]
-    return tuple(sorted(open_checks, key=lambda c: order[c.verdict]))
+    return worst_first(c for c in record.checks if c.blocking and c.verdict != "PASS")
+
+
+def worst_first(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Checks by verdict, FAIL before ERROR before INCONCLUSIVE before PASS; blocking ones first in each."""
+    return tuple(sorted(checks, key=lambda c: (SEVERITY.index(c.verdict), not c.blocking)))
 
 
 def without_claim(record: Record) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ personal, is for people to decide: no sentence here says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from reports.record import Check, Estimate, Summary, VerdictKind
 from reports.text import metric, number, percent
 
@@ -20,6 +22,11 @@ VERDICTS: dict[VerdictKind, str] = {
     "INCONCLUSIVE": "No blocking check is shown to be over its limit, but at least one could not be decided.",
     "ERROR": "At least one blocking check could not be carried out, so nothing may be concluded from it.",
 }
+RESIDUAL = (
+    "A PASS says that these attacks, with this much data, found no more than the policy allows. Other "
+    "attacks, more data, other recipients or outside knowledge may find more; what was not tested stays at "
+    "risk until it is."
+)
 NOTHING = "Nothing was evaluated, so this record supports no conclusion of any kind."
 
 CHECK_VERDICTS: dict[VerdictKind, str] = {
@@ -65,6 +72,8 @@ CONTROLS = {
     ),
 }
 
+NO_CONTROL = "Nothing shows that the attacks can see a leak, or that they keep quiet without one."
+
 NO_CLAIM = (
     "No formal bound limits what an attack on these arms could learn; the measured leakage is all there is."
 )
@@ -74,13 +83,14 @@ GLOSSARY = {
     "Arm": "One way of training under comparison: a pipeline together with its defences.",
     "Attack": "A procedure that tries to learn something about the training records from what was shared.",
     "AUC": CHANCE,
-    "Baseline": "A simple alternative that uses no private data. A method has to beat it to be worth its risk.",
-    "Canary": "A deliberately odd record, here one with a wrong label, planted because it is remembered best. "
-    "Canaries show the worst case and are never mixed into the other figures.",
+    "Baseline": "A simple alternative that uses no private data. A method has to beat it to be worth its "
+    "risk.",
+    "Canary": "A deliberately odd record, here one with a wrong label, planted because it is remembered "
+    "best. Canaries show the worst case and are never mixed into the other figures.",
     "Control": "A test of the measuring instrument: a planted leak must show, an absent one must not.",
-    "Differential privacy (epsilon, delta)": "A mathematical bound on how much any one record (or client) can "
-    "change what is shared. A smaller epsilon is a stronger bound; delta is the small chance that it does "
-    "not hold. It is only as good as the assumptions listed beside it.",
+    "Differential privacy (epsilon, delta)": "A mathematical bound on how much any one record (or client) "
+    "can change what is shared. A smaller epsilon is a stronger bound; delta is the small chance that it "
+    "does not hold. It is only as good as the assumptions listed beside it.",
     "Federation": "One complete run of the training with one random choice of who takes part.",
     "FPR (false-positive rate)": "Of the records that were not used, the share an attack wrongly names.",
     "Interval": "The range that is compatible with the measurement. A wide one means too little data, not "
@@ -89,7 +99,8 @@ GLOSSARY = {
     "Member": "A record that was used for training. An attacker who can tell members from non-members "
     "learns, for example, that somebody was a patient.",
     "n": "How many records (or clients) were tested on each side. More of them make the interval narrower.",
-    "Observer": "From where an attacker looks: the server, a client, or an outsider with a published artefact.",
+    "Observer": "From where an attacker looks: the server, a client, or an outsider with a published "
+    "artefact.",
     "Public shard": "Records assumed to be available to everybody; the method may learn from them freely.",
     "ROC curve": "How many members an attack finds (TPR) for each rate of false alarms (FPR). The left end "
     "shows the confident guesses, which do the most harm.",
@@ -141,13 +152,22 @@ def base_rate(estimate: Estimate) -> str:
     fpr = estimate.params.get("fpr")
     right = None if fpr is None or estimate.value is None else precision(estimate.value, fpr)
     if right is None or fpr is None:
-        return f"{metric(estimate.metric, estimate.params)} is not resolved, so no base-rate example can be given."
+        name = metric(estimate.metric, estimate.params)
+        return f"{name} is not resolved, so no base-rate example can be given."
     lift = f" Guessing would be right {percent(0.01)} of the time." if right > 0.01 else ""
     return (
         f"Base-rate example: suppose 1 in 100 of the records an attacker tries were members. Naming with an "
         f"FPR of {percent(fpr)} and the TPR of {percent(estimate.value)} measured here, "
         f"{percent(right)} of the accusations would be right.{lift}"
     )
+
+
+def changes(checks: Iterable[Check]) -> dict[tuple[VerdictKind, str], list[Check]]:
+    """The checks by verdict and by what would change it, in order of first appearance."""
+    groups: dict[tuple[VerdictKind, str], list[Check]] = {}
+    for check in checks:
+        groups.setdefault((check.verdict, decide(check)), []).append(check)
+    return groups
 
 
 def compare(ours: Estimate, theirs: Estimate) -> str:
@@ -163,7 +183,8 @@ def levels(estimate: Estimate) -> str:
     """How sure the bounds are, in words."""
     if estimate.level_lower == estimate.level_upper == 1:
         return "computed exactly, no sampling error"
-    return f"one-sided bounds: lower at {percent(estimate.level_lower)}, upper at {percent(estimate.level_upper)}"
+    lower, upper = percent(estimate.level_lower), percent(estimate.level_upper)
+    return f"one-sided bounds: lower at {lower}, upper at {upper}"
 
 
 def epsilon_meaning(fpr: float, tpr: float) -> str:
