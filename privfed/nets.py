@@ -60,7 +60,9 @@ class NetSpec:
 
 def build(spec: NetSpec, generator: torch.Generator) -> nn.Module:
     """A module with fresh weights drawn from `generator` (PyTorch's default distributions)."""
-    module = _convnet(spec) if spec.family == "convnet" else _mlp(spec)
+    with torch.random.fork_rng(devices=[]):
+        # Layers draw weights from the global generator when they are made; the fork undoes that.
+        module = _convnet(spec) if spec.family == "convnet" else _mlp(spec)
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):

@@ -139,6 +139,9 @@ def test_weights_come_from_the_generator_alone(spec: NetSpec) -> None:
     second, other = initial(spec, Stream(3).torch()), initial(spec, Stream(4).torch())
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert any(not torch.equal(first[k], other[k]) for k in first)
+    before = torch.get_rng_state()
+    module_of(spec, first)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator is nobody's"
 
 
 @every_spec
