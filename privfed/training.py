@@ -46,8 +46,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1:
             raise ValueError(f"expected epochs >= 0 and batch >= 1, got {self.epochs} and {self.batch}")
-        if self.lr <= 0:
+        if not self.lr > 0:
             raise ValueError(f"expected lr > 0, got lr={self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"expected momentum in [0, 1), got momentum={self.momentum}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"expected weight_decay >= 0, got weight_decay={self.weight_decay}")
 
 
 @dataclass(frozen=True, slots=True)
