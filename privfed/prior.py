@@ -43,8 +43,13 @@ class PriorRecipe:
     conditional: bool = True
 
     def __post_init__(self) -> None:
-        if not self.widths or any(w % 8 for w in self.widths):
+        if not self.widths or any(w < 8 or w % 8 for w in self.widths):
             raise ValueError(f"expected prior widths that are multiples of 8, got widths={self.widths}")
+        for name, least in (("latent_channels", 1), ("steps", 0), ("batch", 1), ("kl_weight", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"expected {name} >= {least}, got {name}={getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"expected lr > 0, got lr={self.lr}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ def train_prior(public: Records, classes: int, recipe: PriorRecipe, stream: Stre
         recipe: architecture and training.
         stream: randomness of initialisation, batches and latent noise.
     """
+    if len(public) < 2:
+        raise ValueError(f"expected at least 2 public records for the prior, got {len(public)}")
     autoencoder = new_autoencoder(public.images.shape[1], public.images.shape[-1], recipe, stream)
     optimiser = torch.optim.Adam(autoencoder.parameters(), lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(recipe.steps, 1))
@@ -125,6 +132,10 @@ def new_autoencoder(channels: int, size: int, recipe: PriorRecipe, stream: Strea
     from diffusers import AutoencoderKL
 
     levels = len(recipe.widths)
+    if size % 2 ** (levels - 1):
+        raise ValueError(
+            f"expected an image size divisible by {2 ** (levels - 1)} for {levels} widths, got size={size}"
+        )
     with torch.random.fork_rng(devices=[]):
         # diffusers initialises from the global generator; the fork keeps that from leaking out.
         torch.manual_seed(stream.child("initial").integer())
