@@ -54,6 +54,11 @@ class Matching:
             raise ValueError(
                 f"expected iterations >= 0 and steps >= 1, got {self.iterations} and {self.steps}"
             )
+        for name in ("latent_lr", "eta"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"expected {name} > 0, got {name}={getattr(self, name)}")
+        if not self.eta_lr >= 0:
+            raise ValueError(f"expected eta_lr >= 0, got eta_lr={self.eta_lr}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +227,7 @@ def _line_search(
         same = [_copy(g) for g in generators]
         losses.append(matching_loss(lanes, images, torch.full_like(lanes.distance, eta), matching, same))
     best = torch.stack(losses).nan_to_num(float("inf")).argmin(0)
-    return torch.tensor(candidates, device=images.device)[best]
+    return lanes.distance.new_tensor(candidates)[best]
 
 
 def _lanes(spec: NetSpec, jobs: Sequence[Job]) -> _Lanes:
