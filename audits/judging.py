@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from audits.document import Document
@@ -44,63 +44,111 @@ class Judged:
     accuracy: Measure
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One rule on one arm in one setting, with the controls that speak for it.
+
+    Attributes:
+        left_out: attacks that decide nothing because a control of theirs failed, with the reason.
+        proven: attacks whose positive control was run and held.
+    """
+
+    index: int
+    rule: CheckRule
+    arm: Judged
+    left_out: Mapping[str, str]
+    proven: frozenset[str]
+
+    @property
+    def wanted(self) -> list[Evidence]:
+        """What the rule counts on this arm."""
+        return [e for e in self.arm.evidence if _counts(self.rule, e)]
+
+    @property
+    def usable(self) -> list[Evidence]:
+        """The same without the attacks left out."""
+        return [e for e in self.wanted if e.probe.name not in self.left_out]
+
+
 def judge_all(
     document: Document[Policy], arms: Sequence[Judged], controls: Sequence[Control]
 ) -> tuple[Check, ...]:
-    """Every row of the policy on every arm and setting it speaks about."""
+    """Every rule of the policy on every arm and setting it speaks about, in the order of the policy.
+
+    A rule about an artefact that an arm does not release has no row on that arm; the coverage matrix
+    shows it. A rule that names what is nowhere, or that has no row at all, gets one row that says so.
+    """
     policy = document.value
-    rows = [
-        (index, rule, arm)
+    rows = _rows(policy, arms, controls)
+    measured = [r for r in rows if r.rule.metric.name != "formal_epsilon"]
+    questions = [_question(r, document) for r in measured]
+    rulings = judge(questions, policy.decision.alpha_pass, policy.decision.alpha_fail)
+    found = [(r, _qualified(r, x)) for r, x in zip(measured, rulings, strict=True)]
+    found += [(r, _formal(r, document)) for r in rows if r.rule.metric.name == "formal_epsilon"]
+    found.sort(key=lambda pair: (pair[0].index, arms.index(pair[0].arm)))
+    checks = []
+    for index, rule in enumerate(policy.checks):
+        mine = [(row.arm, ruling) for row, ruling in found if row.index == index]
+        checks += [_check(rule, a.setting, a.arm, x, document, index) for a, x in mine]
+        if absent := _absent(rule, arms, bool(mine)):
+            nothing = Ruling("INCONCLUSIVE", "nothing_evaluated", absent)
+            checks.append(_check(rule, "", "", nothing, document, index))
+    return tuple(checks)
+
+
+def _rows(policy: Policy, arms: Sequence[Judged], controls: Sequence[Control]) -> list[_Row]:
+    required = {"positive", *(k for k in ("negative", "blind") if getattr(policy.controls, k) == "required")}
+    needed = [c for c in controls if c.kind in required]
+    return [
+        _Row(index, rule, arm, _left_out(needed, arm, rule.observer), _proven(needed, arm, rule.observer))
         for index, rule in enumerate(policy.checks)
         for arm in arms
-        if rule.wants_setting(arm.setting) and rule.wants_arm(arm.arm, arm.audited, arm.claim is not None)
+        if rule.wants_setting(arm.setting)
+        and rule.wants_arm(arm.arm, arm.audited, arm.claim is not None)
+        and (not rule.observer or any(_counts(rule, e) for e in arm.evidence))
     ]
-    measured = [row for row in rows if row[1].metric.name != "formal_epsilon" and _relevant(row[1], row[2])]
-    questions = [_question(rule, arm, controls, policy, document, i) for i, rule, arm in measured]
-    rulings = judge(questions, policy.decision.alpha_pass, policy.decision.alpha_fail)
-    formal = [row for row in rows if row[1].metric.name == "formal_epsilon"]
-    decided = [
-        *zip(measured, rulings, strict=True),
-        *((row, _formal(row[1], row[2], document, row[0])) for row in formal),
-    ]
-    decided.sort(key=lambda pair: (pair[0][0], arms.index(pair[0][2])))
-    return tuple(_check(rule, arm, ruling, document, i) for (i, rule, arm), ruling in decided)
 
 
-def _relevant(rule: CheckRule, arm: Judged) -> bool:
-    """A rule about an artefact that the arm does not release has no row; the coverage matrix shows it."""
-    return not rule.observer or any(e.probe.observer.label == rule.observer for e in arm.evidence)
+def _counts(rule: CheckRule, evidence: Evidence) -> bool:
+    return evidence.probe.observer.label == rule.observer and rule.wants_attack(evidence.probe.name)
 
 
-def _question(
-    rule: CheckRule,
-    arm: Judged,
-    controls: Sequence[Control],
-    policy: Policy,
-    document: Document[Policy],
-    index: int,
-) -> Question:
-    limit = _limit(rule, document, index)
+def _question(row: _Row, document: Document[Policy]) -> Question:
+    rule, limit = row.rule, _limit(row.rule, document, row.index)
     if rule.metric.name == "accuracy":
-        return Question(limit, {"": arm.accuracy}, rule.blocking)
-    wanted = [
-        e for e in arm.evidence if e.probe.observer.label == rule.observer and rule.wants_attack(e.probe.name)
-    ]
-    crashed = [f"{e.probe.name}: {e.crashed}" for e in wanted if e.crashed]
+        return Question(limit, {"": row.arm.accuracy}, rule.blocking)
+    crashed = [f"{e.probe.name}: {e.crashed}" for e in row.wanted if e.crashed]
     if crashed:
         return Question(limit, {}, rule.blocking, Obstacle("crashed", "; ".join(crashed)))
-    failed = _failed(controls, arm, rule.observer)
-    usable = [e for e in wanted if e.probe.name not in failed]
-    if wanted and not usable:
-        return Question(limit, {}, rule.blocking, Obstacle("instrument_invalid", next(iter(failed.values()))))
+    if not row.usable:
+        return Question(limit, {}, rule.blocking, Obstacle("instrument_invalid", _omissions(row)))
     metric, fpr = rule.metric.name, rule.metric.fpr
     attacks: Mapping[str, Measure] = {
-        e.probe.name: partial(e.estimate, metric, fpr, rule.slice) for e in usable
+        e.probe.name: partial(e.estimate, metric, fpr, rule.slice) for e in row.usable
     }
     return Question(limit, attacks, rule.blocking)
 
 
-def _failed(controls: Sequence[Control], arm: Judged, observer: str) -> dict[str, str]:
+def _qualified(row: _Row, ruling: Ruling) -> Ruling:
+    """The ruling with what its controls take away from it.
+
+    A PASS needs an attack that was seen to find a planted leak; a FAIL needs none, for it was found.
+    """
+    if not row.rule.observer or ruling.reason_code in ("crashed", "instrument_invalid"):
+        return ruling
+    if ruling.verdict == "PASS" and not any(e.probe.name in row.proven for e in row.usable):
+        text = f"no positive control was run that shows what these attacks can find; {ruling.message}"
+        ruling = replace(ruling, verdict="INCONCLUSIVE", reason_code="instrument_invalid", message=text)
+    omitted = _omissions(row)
+    return replace(ruling, message=f"{ruling.message}; {omitted}") if omitted else ruling
+
+
+def _omissions(row: _Row) -> str:
+    out = [e.probe.name for e in row.wanted if e.probe.name in row.left_out]
+    return "; ".join(f"{name} left out: {row.left_out[name]}" for name in out)
+
+
+def _left_out(controls: Iterable[Control], arm: Judged, observer: str) -> dict[str, str]:
     """Attacks of one observer whose controls failed, with the reason; they decide nothing.
 
     The twins' controls speak for every arm of their setting; decoy membership only for its own arm.
@@ -110,15 +158,45 @@ def _failed(controls: Sequence[Control], arm: Judged, observer: str) -> dict[str
         if control.passed or control.setting != arm.setting:
             continue
         if control.kind == "blind":
-            differ = f"members and non-members differ before any training: {control.reason}"
+            differ = f"members and non-members differ before any training ({control.reason})"
             return {e.probe.name: differ for e in arm.evidence}
         if control.observer == observer and control.arm in (arm.arm, *arm.twins):
-            found[control.attack] = f"{control.kind} control of {control.attack} failed: {control.reason}"
+            found[control.attack] = f"its {control.kind} control failed ({control.reason})"
     return found
 
 
-def _formal(rule: CheckRule, arm: Judged, document: Document[Policy], index: int) -> Ruling:
-    return judge_claim(arm.claim, rule.metric.delta or 0.0, _limit(rule, document, index))
+def _proven(controls: Iterable[Control], arm: Judged, observer: str) -> frozenset[str]:
+    return frozenset(
+        c.attack
+        for c in controls
+        if c.kind == "positive" and c.passed and (c.setting, c.observer) == (arm.setting, observer)
+    )
+
+
+def _absent(rule: CheckRule, arms: Sequence[Judged], has_rows: bool) -> str:
+    """What the rule names and nobody found; empty when it has its rows."""
+    settings, ids = {a.setting for a in arms}, {a.arm for a in arms}
+    unknown = [
+        f"no {what} {name!r} (there is {', '.join(sorted(known))})"
+        for what, names, special, known in (
+            ("setting", rule.settings, {"all"}, settings),
+            ("arm", rule.arms, {"audited", "claiming"}, ids),
+        )
+        for name in names
+        if name not in known | special
+    ]
+    if unknown:
+        return "; ".join(unknown)
+    if has_rows:
+        return ""
+    if rule.observer:
+        seen = sorted({e.probe.observer.label for a in arms for e in a.evidence})
+        return f"nothing was seen by {rule.observer!r} on these arms (attacked were: {', '.join(seen)})"
+    return "no audited arm makes a differential-privacy claim" if "claiming" in rule.arms else "no such arm"
+
+
+def _formal(row: _Row, document: Document[Policy]) -> Ruling:
+    return judge_claim(row.arm.claim, row.rule.metric.delta or 0.0, _limit(row.rule, document, row.index))
 
 
 def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:
@@ -126,15 +204,17 @@ def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:
     return Limit(op=rule.limit.op, value=rule.limit.value, policy_line=line)
 
 
-def _check(rule: CheckRule, arm: Judged, ruling: Ruling, document: Document[Policy], index: int) -> Check:
+def _check(
+    rule: CheckRule, setting: str, arm: str, ruling: Ruling, document: Document[Policy], index: int
+) -> Check:
     return Check(
         id=rule.id,
         title=rule.title,
         rationale=rule.rationale,
         meaning=MEANINGS[rule.metric.name],
         blocking=rule.blocking,
-        setting=arm.setting,
-        arm=arm.arm,
+        setting=setting,
+        arm=arm,
         attack=ruling.attack,
         observer=rule.observer,
         estimate=ruling.estimate,
