@@ -72,7 +72,7 @@ def load_document(source: Path | str, model: type[M], name: str = "document") ->
     try:
         value = model.model_validate(content)
     except ValidationError as error:
-        raise DocumentError(_report(problems(error, model, content), lines, label)) from None
+        raise DocumentError(report(problems(error, model, content), lines, label)) from None
     return Document(value, lines, hashlib.sha256(canonical_json(value).encode()).hexdigest(), label)
 
 
@@ -80,6 +80,14 @@ def canonical_json(value: BaseModel) -> str:
     """A model as JSON text that is the same for the same content: sorted keys, no white space."""
     plain = value.model_dump(mode="json", by_alias=True)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def report(found: list[Problem], lines: Mapping[Path_, int], label: str) -> str:
+    """The first problem by line as one line of text, "(+N more)" when there are others."""
+    first, more = min(found, key=lambda problem: _order(problem, found, lines)), len(found) - 1
+    where = key_path(first.path[:-1] if first.about_key else first.path)
+    text = f"{label}:{_line(lines, first.path)}: {where + ': ' if where else ''}{first.text}"
+    return text + (f" (+{more} more)" if more else "")
 
 
 def _read(path: Path) -> str:
@@ -146,13 +154,6 @@ def _lines(node: Node | None, path: Path_) -> list[tuple[Path_, int]]:
 
 def _line(lines: Mapping[Path_, int], path: Path_) -> int:
     return next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), 1)
-
-
-def _report(found: list[Problem], lines: Mapping[Path_, int], label: str) -> str:
-    first, more = min(found, key=lambda problem: _order(problem, found, lines)), len(found) - 1
-    where = key_path(first.path[:-1] if first.about_key else first.path)
-    text = f"{label}:{_line(lines, first.path)}: {where + ': ' if where else ''}{first.text}"
-    return text + (f" (+{more} more)" if more else "")
 
 
 def _order(problem: Problem, found: list[Problem], lines: Mapping[Path_, int]) -> tuple[int, bool]:

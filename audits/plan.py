@@ -7,17 +7,19 @@ of range is reported with its line, before anything runs.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import typing
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, validate_call, with_config
 
 from audits.catalogue import find
-from audits.document import Document, DocumentError, load_document
-from audits.problems import Key, key_path, problems
+from audits.document import Document, DocumentError, load_document, report
+from audits.problems import Key, did_you_mean, key_path, problems
 from audits.store import default_root, digest, read_json, write_json
 from privfed.hooks import Hooks
 from privfed.nets import Family
@@ -178,6 +180,13 @@ def ready(document: Document[Plan]) -> ReadyPlan:
     for i, setting in enumerate(plan.settings):
         splits.append(_configure(document, SplitPlan, setting.split, ("settings", i, "split")))
         priors.append(_configure(document, PriorRecipe, setting.prior, ("settings", i, "prior")))
+        if plan.canaries >= splits[i].candidates:
+            raise _error(
+                document,
+                ("canaries",),
+                f"expected fewer canaries than candidates ({splits[i].candidates} in setting "
+                f"{setting.id!r}), got canaries={plan.canaries}",
+            )
     arms = tuple(_arm(document, i, arm) for i, arm in enumerate(plan.arms))
     return ReadyPlan(plan, document, tuple(splits), tuple(priors), arms)
 
@@ -220,10 +229,30 @@ def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple
             (*at, "options", "epsilon"),
             "expected a delta beside epsilon, got epsilon without delta",
         )
+    _check_calibrated(document, cls, options, (*at, "options"))
     try:
         return _calibrated(cls, options.pop("epsilon"), delta, rounds, options)
-    except (TypeError, ValueError) as error:
-        raise _error(document, (*at, "options"), str(error)) from error
+    except ValidationError as error:
+        raise _invalid(document, error, cls, plan.options, (*at, "options")) from None
+    except ValueError as error:
+        where = _blamed((*at, "options"), str(error), plan.options)
+        raise _error(document, where, str(error)) from error
+
+
+def _check_calibrated(
+    document: Document[Plan], cls: type[Any], options: dict[str, Any], at: tuple[Key, ...]
+) -> None:
+    """Holds the keys beside an epsilon against the keywords of `for_epsilon`."""
+    if not hasattr(cls, "for_epsilon"):
+        raise _error(document, (*at, "epsilon"), "expected no epsilon, for this defence makes no claim")
+    parameters = inspect.signature(cls.for_epsilon).parameters
+    known = {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for key in options:
+        if key not in known and key != "epsilon":
+            raise _error(document, (*at, key), f"unknown key {key!r}{did_you_mean(key, known)}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in options:
+            raise _error(document, at, f"expected key {key!r}, got none")
 
 
 def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, options: dict[str, Any]) -> Any:
@@ -233,7 +262,7 @@ def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, optio
     known = read_json(place)
     if isinstance(known, dict):
         return cls(**known)
-    found = cls.for_epsilon(epsilon, delta, rounds, **options)
+    found = validate_call(cls.for_epsilon)(epsilon=epsilon, delta=delta, rounds=rounds, **options)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, dataclasses.asdict(found))
     return found
@@ -263,7 +292,7 @@ def _configure(document: Document[Plan], cls: type[Any], options: Any, at: tuple
     try:
         return TypeAdapter(cls).validate_python(options)
     except ValidationError as error:
-        raise _invalid(document, error, options, at) from None
+        raise _invalid(document, error, cls, options, at) from None
 
 
 def _error(document: Document[Plan], at: tuple[Key, ...], text: str) -> DocumentError:
@@ -271,14 +300,29 @@ def _error(document: Document[Plan], at: tuple[Key, ...], text: str) -> Document
 
 
 def _invalid(
-    document: Document[Plan], error: ValidationError, options: Any, at: tuple[Key, ...]
+    document: Document[Plan], error: ValidationError, cls: type[Any], options: Any, at: tuple[Key, ...]
 ) -> DocumentError:
-    found = problems(error, BaseModel, options)
-    found.sort(key=lambda problem: document.line_of(*at, *problem.path))
-    path = (*at, *found[0].path)
-    more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
-    where = key_path(path[:-1] if found[0].about_key else path)
-    return DocumentError(f"{document.source}:{document.line_of(*path)}: {where}: {found[0].text}{more}")
+    found = [
+        dataclasses.replace(p, path=_blamed((*at, *p.path), p.text, _value_at(options, p.path)))
+        for p in problems(error, cls, options)
+    ]
+    return DocumentError(report(found, document.lines, document.source))
+
+
+def _blamed(at: tuple[Key, ...], text: str, options: Any) -> tuple[Key, ...]:
+    """The key that a rule over several keys complains of: "got KEY=" names it."""
+    named = re.search(r"got (\w+)=", text)
+    return (*at, named[1]) if named and isinstance(options, dict) and named[1] in options else at
+
+
+def _value_at(options: Any, path: tuple[Key, ...]) -> Any:
+    """What stands there; None where there is nothing."""
+    for key in path:
+        try:
+            options = options[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return options
 
 
 def _forbid_extra(cls: type[Any]) -> None:

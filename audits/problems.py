@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -60,8 +60,11 @@ class Problem:
     about_key: bool = False
 
 
-def problems(error: ValidationError, model: type[BaseModel], content: object) -> list[Problem]:
-    """Every mistake pydantic found in `content`, one per key path."""
+def problems(error: ValidationError, model: type[Any], content: object) -> list[Problem]:
+    """Every mistake pydantic found in `content`, one per key path.
+
+    `model` is what was validated, a pydantic model or a dataclass, so that misspelt keys are guessed.
+    """
     found: dict[tuple[Key, ...], Problem] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
@@ -87,12 +90,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _problem(detail: dict[str, Any], model: type[BaseModel], content: object) -> Problem:
+def _problem(detail: dict[str, Any], model: type[Any], content: object) -> Problem:
     path, kind = _within(detail["loc"], content), detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return Problem(path, f"unknown key {path[-1]!r}{_guess(str(path[-1]), model, path[:-1])}", True)
-    if kind == "missing":
+    if kind in ("missing", "missing_argument"):
         path = (*_within(detail["loc"][:-1], content), detail["loc"][-1])
         return Problem(path, f"expected key {path[-1]!r}, got none", True)
     cause = context.get("error")
@@ -117,37 +120,53 @@ def _within(path: tuple[Key, ...], content: object) -> tuple[Key, ...]:
     return tuple(kept)
 
 
-def _guess(key: str, model: type[BaseModel], path: tuple[Key, ...]) -> str:
-    known = {f.alias or n for m in _models_at(model, path) for n, f in m.model_fields.items()}
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """The nearest of the known names as a question to append, or nothing.
+
+    >>> did_you_mean("epoch", ["epochs", "batch"])
+    " (did you mean 'epochs'?)"
+    """
     near = difflib.get_close_matches(key, sorted(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _models_at(model: type[BaseModel], path: tuple[Key, ...]) -> list[type[BaseModel]]:
+def _guess(key: str, model: type[Any], path: tuple[Key, ...]) -> str:
+    return did_you_mean(key, {f.alias or n for m in _models_at(model, path) for n, f in _fields(m).items()})
+
+
+def _models_at(model: type[Any], path: tuple[Key, ...]) -> list[type[Any]]:
     """Models that may stand at a path; several where a field is a union."""
     found = [model]
     for key in path:
         if isinstance(key, str):
-            fields = [_named(m, key) for m in found]
-            found = [m for field in fields if field is not None for m in _models_in(field.annotation)]
+            named = [_named(m, key) for m in found]
+            found = [m for field in named if field is not None for m in _models_in(field.annotation)]
     return found
 
 
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models_in(annotation: object) -> Iterator[type[Any]]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         yield annotation
     for inner in get_args(annotation):
         yield from _models_in(inner)
 
 
-def _field(model: type[BaseModel], path: tuple[Key, ...]) -> FieldInfo | None:
+def _field(model: type[Any], path: tuple[Key, ...]) -> FieldInfo | None:
     if not path or not isinstance(path[-1], str):
         return None
     return next((f for m in _models_at(model, path[:-1]) if (f := _named(m, path[-1]))), None)
 
 
-def _named(model: type[BaseModel], key: str) -> FieldInfo | None:
-    return next((f for n, f in model.model_fields.items() if key in (n, f.alias)), None)
+def _named(model: type[Any], key: str) -> FieldInfo | None:
+    return next((f for n, f in _fields(model).items() if key in (n, f.alias)), None)
+
+
+def _fields(model: type[Any]) -> dict[str, FieldInfo]:
+    """Fields by name, with their annotations resolved."""
+    if issubclass(model, BaseModel):
+        return dict(model.model_fields)
+    hints = get_type_hints(model) if is_dataclass(model) else {}
+    return {f.name: FieldInfo(annotation=hints[f.name]) for f in fields(model)} if hints else {}
 
 
 def _interval(field: FieldInfo | None) -> str:
