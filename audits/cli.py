@@ -110,10 +110,14 @@ def _guarded(action: object, code: int) -> int:
         from audits.command import Mistake
 
         if isinstance(error, Mistake):
-            typer.echo(f"privfed: {error}", err=True)
+            typer.echo(f"privfed: {_one_line(error)}", err=True)
             return code
-        typer.echo(f"privfed: {type(error).__name__}: {error}", err=True)
+        typer.echo(f"privfed: {type(error).__name__}: {_one_line(error)}", err=True)
         return ERROR
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def main() -> None:

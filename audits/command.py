@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audits import catalogue, store
@@ -41,14 +42,17 @@ def run_audit(
     console = Console(stderr=True)
     workers = _workers(jobs)
     _check_device(device)
-    ready, rules, dataset = _inputs(plan, policy)
+    if seed is not None and seed < 0:
+        raise Mistake(f"expected seed >= 0, got seed={seed}")
+    if out is not None:
+        _check_folder(out, "--out")
+    _check_folder(store.default_root(), "the cache")
+    ready, rules, dataset = _inputs(plan, policy, seed)
     root = ready.plan.seed if seed is None else seed
-    if root < 0:
-        raise Mistake(f"expected seed >= 0, got seed={root}")
     folder = out or Path("runs") / f"{ready.plan.id}-{_short(ready, rules, root)}"
-    _check_folder(folder)
+    _check_folder(folder, "--out")
     for warning in lint(rules.value, _units(ready)):
-        console.print(f"[yellow]policy:[/] {warning}", highlight=False)
+        console.print(f"[yellow]policy:[/] {escape(warning)}", highlight=False)
     record = _run(console, ready, rules, dataset, root, workers, command)
     paths = write(record, folder)
     _tell(console, record, paths)
@@ -71,7 +75,8 @@ def read_record(path: Path) -> Record:
             raise Mistake(f"expected a record under {LARGEST_RECORD >> 20} MB, got {path}")
         return from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise Mistake(f"expected a run folder with a readable record.json, got {path}: {error}") from error
+        cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise Mistake(f"expected a run folder with a readable record.json, got {path}: {cause}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -82,6 +87,7 @@ def write(record: Record, folder: Path) -> list[Path]:
     """Writes record.json, report.html and report.md; returns their paths."""
     from reports import html, markdown
 
+    _check_folder(folder, "the reports")
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "record.json": to_json(record),
@@ -106,18 +112,17 @@ def listing(kind: str) -> dict[str, str]:
     return {name: catalogue.summary(cls) for name, cls in sorted(catalogue.names(kind).items())}
 
 
-def _inputs(plan: str, policy: str | None) -> tuple[ReadyPlan, Document[Policy], Dataset]:
+def _inputs(plan: str, policy: str | None, seed: int | None) -> tuple[ReadyPlan, Document[Policy], Dataset]:
     """Everything a run needs, read and checked before anything is trained."""
+    from audits.setting import check
     from privfed.datasets import DatasetError, load
-    from privfed.randomness import Stream
-    from privfed.splits import make_split
 
     try:
         ready = read_plan(plan)
         rules = _policy(policy or ready.plan.policy, ready)
+        _check_attacks(rules)
         dataset = load(ready.plan.data, Path(ready.document.source).parent)
-        for split in ready.splits:
-            make_split(dataset.records.labels, split, Stream(0))
+        check(ready, dataset, ready.plan.seed if seed is None else seed)
     except (DocumentError, DatasetError) as error:
         raise Mistake(str(error)) from error
     except ValueError as error:
@@ -135,6 +140,23 @@ def _policy(name: str, ready: ReadyPlan) -> Document[Policy]:
         known = ", ".join(packaged_policies())
         raise DocumentError(f"expected a policy file or one of {known}, got policy={name!r}")
     return load_policy(path)
+
+
+def _check_attacks(rules: Document[Policy]) -> None:
+    """Refuses rules that name an attack their observer never runs; it could not decide anything."""
+    from audits.coverage import probes
+
+    played = [p for p in probes() if not p.baseline]
+    for index, rule in enumerate(rules.value.checks):
+        own = {p.name for p in played if p.observer.label == rule.observer}
+        known = own or {p.name for p in played}
+        for name in rule.attack:
+            if name not in known | {"any"}:
+                line = rules.line_of("checks", index, "attack")
+                raise DocumentError(
+                    f"{rules.source}:{line}: checks[{index}].attack: expected 'any' or attacks of "
+                    f"{rule.observer!r} ({', '.join(sorted(known))}), got {name!r}"
+                )
 
 
 def _run(
@@ -157,7 +179,7 @@ def _run(
 
         def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
             open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())
-            progress.console.print(cost(jobs, workers), highlight=False)
+            progress.console.print(cost(jobs, workers), highlight=False, markup=False)
             progress.update(bar, description="Playing federations", total=open_ or 1, completed=not open_)
             return lambda done: progress.advance(bar, done)
 
@@ -181,8 +203,8 @@ def cost(jobs: Sequence[Job], workers: int) -> str:
 def _tell(console: Console, record: Record, paths: Sequence[Path]) -> None:
     summary = record.summary
     console.print(
-        f"\n[bold]{summary.verdict}[/] against policy {record.policy.id} (exit code "
-        f"{summary.exit_code}): {summary.sentence}",
+        f"\n[bold]{summary.verdict}[/] against policy {escape(record.policy.id)} (exit code "
+        f"{summary.exit_code}): {escape(summary.sentence)}",
         highlight=False,
     )
     for path in paths:
@@ -192,7 +214,8 @@ def _tell(console: Console, record: Record, paths: Sequence[Path]) -> None:
 def _workers(jobs: int) -> int:
     if jobs < 0:
         raise Mistake(f"expected jobs >= 0, got jobs={jobs}")
-    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return jobs or cores or 1
 
 
 def _check_device(device: str) -> None:
@@ -203,9 +226,13 @@ def _check_device(device: str) -> None:
             raise Mistake("expected a CUDA device for --device cuda, got none on this machine")
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise Mistake(f"expected a folder for --out, got a file: {folder}")
+def _check_folder(folder: Path, what: str) -> None:
+    """Refuses a place that cannot be made or written into, before hours are spent on what goes there."""
+    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise Mistake(f"expected a folder for {what}, got the file {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise Mistake(f"expected a writable folder for {what}, got {folder}")
 
 
 def _short(ready: ReadyPlan, rules: Document[Policy], seed: int) -> str:

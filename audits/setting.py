@@ -114,6 +114,41 @@ def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Pat
     )
 
 
+def check(ready: ReadyPlan, dataset: Dataset, seed: int) -> None:
+    """Everything in `prepare` that the plan or the data can make impossible, without training.
+
+    Raises:
+        ValueError: what does not fit, and in which setting.
+    """
+    for plan, split_plan, recipe in zip(ready.plan.settings, ready.splits, ready.priors, strict=True):
+        try:
+            stream = Stream(seed).child("setting", plan.id)
+            classes = make_split(dataset.records.labels, split_plan, stream.child("split")).classes
+            _check_nets(ready, dataset, classes)
+            _check_prior(recipe, split_plan.public, dataset)
+        except ValueError as error:
+            raise ValueError(f"setting {plan.id}: {error}") from error
+
+
+def _check_nets(ready: ReadyPlan, dataset: Dataset, classes: int) -> None:
+    for name in ("surrogate", "large"):
+        try:
+            _spec(getattr(ready.plan.nets, name), dataset, classes)
+        except ValueError as error:
+            raise ValueError(f"nets.{name}: {error}") from error
+
+
+def _check_prior(recipe: PriorRecipe, public: int, dataset: Dataset) -> None:
+    size, halved = int(dataset.records.images.shape[-1]), 2 ** (len(recipe.widths) - 1)
+    if size % halved:
+        raise ValueError(
+            f"expected images whose size a prior of {len(recipe.widths)} widths can halve "
+            f"{len(recipe.widths) - 1} times, got size={size}"
+        )
+    if public < 2:
+        raise ValueError(f"expected public >= 2 to train the prior on, got public={public}")
+
+
 def key_of(setting: Setting, arm: Arm) -> str:
     """Content address of the federations of one arm in one setting."""
     engines = [setting.world.engine, setting.world.large_engine]
