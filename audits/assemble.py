@@ -260,7 +260,9 @@ def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
     events = [
         hook.event for hook in (finding.arm.hooks.local,) if hook is not None and hasattr(hook, "event")
     ]
-    opinions = second_opinions(events * finding.arm.pipeline.rounds, claim.delta) if events[0] else {}
+    opinions = (
+        second_opinions(events * finding.arm.pipeline.rounds, claim.delta) if events and events[0] else {}
+    )
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,

@@ -99,6 +99,10 @@ def read_key(probe: Probe) -> str:
     return store.digest([repr(probe.observer), repr(probe.attack.observation)])[:24]
 
 
+class Crashed(RuntimeError):
+    """Training failed in some jobs; what the others did is kept."""
+
+
 def play(jobs: Sequence[Job], workers: int, advance: Callable[[int], None]) -> None:
     """Runs every job that is not done, in parallel, one torch thread a worker.
 
@@ -106,15 +110,31 @@ def play(jobs: Sequence[Job], workers: int, advance: Callable[[int], None]) -> N
         jobs: what to do.
         workers: processes of joblib's current backend.
         advance: called with the number of federations a finished job held.
+
+    Raises:
+        Crashed: when all jobs had their turn and training failed in any.
     """
     open_ = [j for j in jobs if j.missing() or j.unread()]
     if not open_:
         return
     # Long jobs first, so that no worker is left alone with one at the end.
     open_.sort(key=lambda j: -j.missing())
-    results = Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(run_job)(j) for j in open_)
-    for done in results:
+    results = Parallel(n_jobs=workers, return_as="generator_unordered")(delayed(_attempt)(j) for j in open_)
+    failures = []
+    for done, failure in results:
         advance(done)
+        failures += [failure] if failure else []
+    if failures:
+        raise Crashed(f"{len(failures)} of {len(open_)} jobs failed, the others are kept: {min(failures)}")
+
+
+def _attempt(job: Job) -> tuple[int, str]:
+    """`run_job`, and why it failed: one arm that cannot be trained must not stop the others."""
+    try:
+        return run_job(job), ""
+    except Exception as error:
+        name = f"{job.arm.id} in {job.setting.id}, federations {job.federations[0]}-{job.federations[-1]}"
+        return len(job.folders), f"{name}: {type(error).__name__}: {error}"
 
 
 def run_job(job: Job) -> int:

@@ -25,7 +25,9 @@ def public_accuracy(setting: Setting, root: Path) -> NDArray[np.float64]:
     place = root / "public" / f"{setting.digest}.safetensors"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"correct": _train(setting)}, place)
+        part = place.with_suffix(".part")
+        save_file({"correct": _train(setting)}, part)
+        part.replace(place)
     correct: NDArray[np.float64] = load_file(place)["correct"].astype(np.float64)
     return correct
 

@@ -113,24 +113,29 @@ def keep_signals(folder: Path, key: str, signals: Signals | None) -> None:
     part = path.with_suffix(".part")
     save_file(arrays, part)
     part.replace(path)
+    _failure(folder, key).unlink(missing_ok=True)
 
 
 def recall_signals(folder: Path, key: str) -> Signals | None:
-    """The signals of one observation, or None if the view said nothing."""
-    arrays = load_file(folder / f"signals-{key}.safetensors")
-    if not arrays:
-        return None
-    return Signals(arrays["candidates"], arrays["population"], arrays["clients"])
+    """The signals of one observation, or None if the view said nothing; ValueError where damaged."""
+    path = folder / f"signals-{key}.safetensors"
+    try:
+        arrays = load_file(path)
+        if not arrays:
+            return None
+        return Signals(arrays["candidates"], arrays["population"], arrays["clients"])
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ValueError(f"expected signals kept whole, got {path}: {error}") from error
 
 
 def keep_failure(folder: Path, key: str, message: str) -> None:
     """Notes that an observation crashed; it is tried again in the next run."""
-    write_json(folder / f"signals-{key}.failed.json", {"message": message})
+    write_json(_failure(folder, key), {"message": message})
 
 
 def recall_failure(folder: Path, key: str) -> str:
     """Why the observation is missing; empty if it did not crash."""
-    note = read_json(folder / f"signals-{key}.failed.json")
+    note = read_json(_failure(folder, key))
     return "" if note is None else str(note["message"])
 
 
@@ -151,6 +156,10 @@ def read_json(path: Path) -> Any:
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
     return None
+
+
+def _failure(folder: Path, key: str) -> Path:
+    return folder / f"signals-{key}.failed.json"
 
 
 def _claim(fields: dict[str, Any]) -> Claim:
