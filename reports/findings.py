@@ -1,4 +1,4 @@
-"""What follows from a record without measuring anything: groupings, comparisons, coverage."""
+"""What follows from a record without measuring anything: orders, comparisons, criteria."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, Utility, VerdictKind
+from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, TradeOff, Utility, VerdictKind
 from reports.text import percent
 from reports.wording import compare
 
@@ -29,30 +29,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class CoverageRow:
-    """One attack on one arm: for each column, the cells of the record (none means never planned)."""
-
-    attack: str
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Attack by observer and artefact for one setting, rows grouped by arm.
-
-    Attributes:
-        columns: pairs of observer and artefact.
-        arms: pairs of arm id and its rows.
-        notes: reasons given, in order of appearance; cells refer to them by position from 1.
-    """
-
-    setting: str
-    columns: tuple[tuple[str, str], ...]
-    arms: tuple[tuple[str, tuple[CoverageRow, ...]], ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Criterion:
     """One of the three criteria, and what in the record speaks to it."""
 
@@ -70,14 +46,21 @@ def unique(values: Iterable[T]) -> tuple[T, ...]:
 
 def arm_order(record: Record) -> tuple[str, ...]:
     """Ids of all arms: as listed, then any that only results mention."""
-    mentioned = [c.arm for c in record.cells] + [t.arm for t in record.tradeoff]
-    return unique([a.id for a in record.arms] + mentioned)
+    return unique([a.id for a in record.arms] + [r.arm for r in _results(record)])
 
 
 def setting_order(record: Record) -> tuple[str, ...]:
     """Ids of all settings: as listed, then any that only results mention."""
-    mentioned = [c.setting for c in record.cells] + [t.setting for t in record.tradeoff]
-    return unique([s.id for s in record.settings] + mentioned)
+    return unique([s.id for s in record.settings] + [r.setting for r in _results(record)])
+
+
+def _results(record: Record) -> tuple[Cell | Check | DpCard | TradeOff | Utility, ...]:
+    return (*record.cells, *record.checks, *record.tradeoff, *record.utility, *record.dp)
+
+
+def roles(record: Record) -> dict[str, str]:
+    """Role by id of every arm; an arm that only results mention counts as audited."""
+    return {i: "audited" for i in arm_order(record)} | {a.id: a.role for a in record.arms}
 
 
 def titles(record: Record) -> dict[str, str]:
@@ -87,65 +70,35 @@ def titles(record: Record) -> dict[str, str]:
     return {i: i for i in ids} | {i: title for i, title in named.items() if title}
 
 
-def coverage(record: Record) -> tuple[Coverage, ...]:
-    """One table of attack by observer and artefact for each setting that has cells."""
-    present = {cell.setting for cell in record.cells}
-    return tuple(_coverage(record, s) for s in setting_order(record) if s in present)
-
-
-def _coverage(record: Record, setting: str) -> Coverage:
-    cells = [c for c in record.cells if c.setting == setting]
-    columns = unique((c.observer, c.artefact) for c in cells)
-    arms = tuple(
-        (arm, _rows([c for c in cells if c.arm == arm], columns))
-        for arm in arm_order(record)
-        if any(c.arm == arm for c in cells)
-    )
-    notes = unique(c.reason for c in cells if c.status != "run" and c.reason)
-    return Coverage(setting, columns, arms, notes)
-
-
-def _rows(cells: list[Cell], columns: tuple[tuple[str, str], ...]) -> tuple[CoverageRow, ...]:
-    return tuple(
-        CoverageRow(
-            attack,
-            tuple(
-                tuple(c for c in cells if c.attack == attack and (c.observer, c.artefact) == column)
-                for column in columns
-            ),
-        )
-        for attack in unique(c.attack for c in cells)
-    )
-
-
 def strongest(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """For each arm the attack with the highest AUC among cells that have a curve, in arm order."""
     drawn: dict[str, Cell] = {}
     for cell in cells:
         if cell.status == "run" and cell.roc and not cell.baseline:
             best = drawn.get(cell.arm)
-            if best is None or _auc(cell) > _auc(best):
+            if best is None or auc(cell) > auc(best):
                 drawn[cell.arm] = cell
     return tuple(drawn.values())
 
 
-def _auc(cell: Cell) -> float:
+def auc(cell: Cell) -> float:
+    """The AUC of a cell for comparing it with others; below any real one where there is none."""
     return -1.0 if cell.auc is None or cell.auc.value is None else cell.auc.value
 
 
 def comparisons(record: Record) -> tuple[Comparison, ...]:
     """Every model of an audited arm against the like model (else the best) of each baseline."""
-    roles: dict[str, str] = {a.id: a.role for a in record.arms}
-    ours = [u for u in record.utility if roles.get(u.arm) == "audited"]
+    by_arm = roles(record)
+    ours = [u for u in record.utility if by_arm.get(u.arm) == "audited"]
     return tuple(
         Comparison(u.setting, u, base, compare(u.estimate, base.estimate))
         for u in ours
-        for base in _baselines(record, u, roles)
+        for base in _baselines(record, u, by_arm)
     )
 
 
-def _baselines(record: Record, ours: Utility, roles: dict[str, str]) -> list[Utility]:
-    arms = [a for a, role in roles.items() if role == "baseline"]
+def _baselines(record: Record, ours: Utility, by_arm: dict[str, str]) -> list[Utility]:
+    arms = [a for a, role in by_arm.items() if role == "baseline"]
     rows = ([u for u in record.utility if (u.setting, u.arm) == (ours.setting, a)] for a in arms)
     return [_like(ours.model, candidates) for candidates in rows if candidates]
 
@@ -162,13 +115,18 @@ def undecided(record: Record) -> tuple[Check, ...]:
 
 def worst_first(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Checks by verdict, FAIL before ERROR before INCONCLUSIVE before PASS; blocking ones first in each."""
-    return tuple(sorted(checks, key=lambda c: (SEVERITY.index(c.verdict), not c.blocking)))
+    return tuple(sorted(checks, key=severity))
+
+
+def severity(check: Check) -> tuple[int, bool]:
+    """Sorts the worst verdict first, and what blocks before what does not."""
+    return SEVERITY.index(check.verdict), not check.blocking
 
 
 def without_claim(record: Record) -> tuple[str, ...]:
     """Ids of arms for which no card states an epsilon."""
     claimed = {card.arm for card in record.dp if card.epsilon is not None}
-    return tuple(a for a in unique(arm_order(record) + tuple(c.arm for c in record.dp)) if a not in claimed)
+    return tuple(a for a in arm_order(record) if a not in claimed)
 
 
 def claims(record: Record) -> tuple[DpCard, ...]:
@@ -185,7 +143,8 @@ def taxonomy(record: Record) -> tuple[tuple[str, tuple[Taxonomy, ...]], ...]:
 def sharpest_tpr(record: Record) -> Estimate | None:
     """Of the attacks on audited arms, the highest TPR at the lowest FPR that was resolved."""
     audited = {a.id for a in record.arms if a.role == "audited"}
-    found = [e for c in record.cells if c.arm in audited for e in c.tprs if e.value is not None]
+    cells = [c for c in record.cells if c.arm in audited and not c.baseline]
+    found = [e for c in cells for e in c.tprs if e.value is not None]
     found = [e for e in found if e.params.get("fpr")]
     return min(found, key=lambda e: (e.params["fpr"], -(e.value or 0.0)), default=None)
 
@@ -240,7 +199,7 @@ def scope(record: Record) -> str:
     """One sentence on what was measured."""
     audited = sum(a.role == "audited" for a in record.arms)
     run = [c for c in record.cells if c.status == "run"]
-    attacks, observers = len({c.attack for c in run}), len({c.observer for c in run})
+    attacks, observers = len({c.attack for c in run if not c.baseline}), len({c.observer for c in run})
     return (
         f"{_count(audited, 'audited arm')} in {_count(len(record.settings), 'setting')}, "
         f"{_count(attacks, 'attack')} from {_count(observers, 'point')} of observation, "

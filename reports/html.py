@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, findings, text, wording
+from reports import axes, bars, checklist, coverage, findings, roc, text, tradeoff, wording
 from reports.record import Record
 
 
@@ -37,7 +37,7 @@ def _templates() -> Environment:
     )
     functions = (text.number, text.plain, text.percent, text.interval, text.limit, text.metric, text.units)
     environment.filters |= {f.__name__: f for f in (*functions, text.digest, text.shorten)}
-    environment.globals |= {"wording": wording, "findings": findings, "palette": figures.PALETTE}
+    environment.globals |= {"wording": wording, "findings": findings, "coverage": coverage, "palette": axes.PALETTE}
     return environment
 
 
@@ -50,7 +50,9 @@ def _context(record: Record) -> dict[str, Any]:
         "record": record,
         "names": findings.titles(record),
         "series": {arm: i for i, arm in enumerate(findings.arm_order(record))},
-        "checks": list(zip(record.checks, figures.bars(record.checks), strict=True)),
-        "trade_off": figures.trade_off(record),
-        "rocs": figures.roc_panels(record),
+        "roles": findings.roles(record),
+        "checks": checklist.checklist(record),
+        "bars": {f"check-{i}": bar for i, bar in enumerate(bars.bars(record.checks), start=1)},
+        "trade_off": tradeoff.trade_off(record),
+        "rocs": roc.roc_panels(record),
     }

@@ -83,6 +83,8 @@ def interval(estimate: Estimate | None) -> str:
     """
     if estimate is None:
         return "not measured"
+    if estimate.value is estimate.lower is estimate.upper is None:
+        return "not resolved"
     if estimate.value is not None and estimate.value == estimate.lower == estimate.upper:
         return plain(estimate.value)
     return f"{number(estimate.value)} [{number(estimate.lower)}, {number(estimate.upper)}]"
@@ -116,4 +118,6 @@ def units(estimate: Estimate | None) -> str:
     >>> units(None)
     '–'
     """
-    return NONE if estimate is None else f"{estimate.n_in:,} in / {estimate.n_out:,} out"
+    if estimate is None or not (estimate.n_in or estimate.n_out):
+        return NONE
+    return f"{estimate.n_in:,} in / {estimate.n_out:,} out" if estimate.n_out else f"{estimate.n_in:,}"

@@ -6,7 +6,8 @@ personal, is for people to decide: no sentence here says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from reports.record import Check, Estimate, Summary, VerdictKind
 from reports.text import metric, number, percent
@@ -47,6 +48,17 @@ REASONS = {
     "nothing_evaluated": "No attack produced a result for this check.",
 }
 
+OPEN = {
+    "assumption_unverified": "verify the open assumptions of the formal claim; more data would not help.",
+    "instrument_invalid": "repair what made the control fail, then measure again; more data would not help.",
+    "nothing_evaluated": "a run in which what the policy asks for is measured or claimed.",
+}
+_LESS = "a pipeline that leaks less. More data of the same kind would not change it."
+_BETTER = {
+    "formal_epsilon": "a stronger formal claim: more noise, or less use of each record.",
+    "accuracy": "a more accurate model. More test records would not change it.",
+}
+
 CHANCE = (
     "An AUC of 0.5 is what guessing scores: shown one member and one non-member, the attacker names the "
     "right one half of the time. At 1.0 every guess is right. The distance above 0.5 is the leakage."
@@ -57,6 +69,19 @@ STATUSES = {
     "not applicable": "not applicable",
     "not tested": "not tested",
     "error": "error",
+}
+
+YARDSTICK = "A yardstick to read the attacks against, not an attack on the artefact."
+BASELINE_ATTACKS = {
+    "class means of members": "A yardstick, not an attack on the artefact: what publishing nothing but the "
+    "mean image of the members of each class would already give away.",
+    "public class means": "A yardstick without any access: it compares records with the class means of "
+    "public data, so it has to stay at chance.",
+}
+ROLES = {
+    "audited": "",
+    "baseline": "baseline",
+    "control": "control",
 }
 
 CONTROLS = {
@@ -115,26 +140,24 @@ def overall(summary: Summary) -> str:
 
 def decide(check: Check) -> str:
     """What would change the verdict of one check."""
-    match check.verdict:
-        case "INCONCLUSIVE" if check.n_required is not None:
-            have = f" (now {_smaller_side(check.estimate):,})" if check.estimate else ""
-            return f"run n ≥ {check.n_required:,} per side to decide{have}."
-        case "INCONCLUSIVE" if check.reason_code == "assumption_unverified":
-            return "verify the open assumptions of the formal claim; more data would not help."
-        case "INCONCLUSIVE" if check.reason_code == "instrument_invalid":
-            return "repair what made the control fail, then measure again; more data would not help."
-        case "INCONCLUSIVE":
-            return "more privacy units per side; how many cannot be said from this run."
-        case "FAIL":
-            return "a pipeline that leaks less. More data of the same kind would not change it."
-        case "ERROR":
+    match check.verdict, check.reason_code:
+        case "INCONCLUSIVE", "ci_straddles" | "unresolvable_fpr" if check.n_required is not None:
+            return _enough(check.n_required, check.estimate)
+        case "INCONCLUSIVE", code:
+            return OPEN.get(code, "more privacy units per side; how many cannot be said from this run.")
+        case "FAIL", _:
+            return _BETTER.get(check.estimate.metric if check.estimate else "", _LESS)
+        case "ERROR", _:
             return "a run that completes; see the message of the check."
-        case "PASS":
+        case _:
             return "a new version, new data, new recipients or a stronger attack: measure again then."
 
 
-def _smaller_side(estimate: Estimate) -> int:
-    return min(estimate.n_in, estimate.n_out)
+def _enough(required: int, estimate: Estimate | None) -> str:
+    have = min(estimate.n_in, estimate.n_out) if estimate else 0
+    if have and required > 100 * have:
+        return f"the value lies too close to the limit for any practical n (now {have:,} per side)."
+    return f"run n ≥ {required:,} per side to decide" + (f" (now {have:,})." if have else ".")
 
 
 def precision(tpr: float, fpr: float, prevalence: float = 0.01) -> float | None:
@@ -162,12 +185,31 @@ def base_rate(estimate: Estimate) -> str:
     )
 
 
-def changes(checks: Iterable[Check]) -> dict[tuple[VerdictKind, str], list[Check]]:
-    """The checks by verdict and by what would change it, in order of first appearance."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Checks of one verdict that the same thing would change."""
+
+    verdict: VerdictKind
+    sentence: str
+    checks: tuple[Check, ...]
+
+
+def changes(checks: Iterable[Check]) -> tuple[Change, ...]:
+    """The checks by what would change them; those that lack data share one line."""
     groups: dict[tuple[VerdictKind, str], list[Check]] = {}
     for check in checks:
-        groups.setdefault((check.verdict, decide(check)), []).append(check)
-    return groups
+        sentence = decide(check)
+        groups.setdefault((check.verdict, "n" if sentence.startswith("run n") else sentence), []).append(
+            check
+        )
+    return tuple(Change(verdict, _sentence(rows), tuple(rows)) for (verdict, _), rows in groups.items())
+
+
+def _sentence(checks: Sequence[Check]) -> str:
+    needs = [c.n_required for c in checks if c.n_required is not None and decide(c).startswith("run n")]
+    if len(needs) < 2:
+        return decide(checks[0])
+    return f"run n ≥ {min(needs):,} to {max(needs):,} per side to decide them, as listed with each."
 
 
 def compare(ours: Estimate, theirs: Estimate) -> str:
