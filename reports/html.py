@@ -37,7 +37,12 @@ def _templates() -> Environment:
     )
     functions = (text.number, text.plain, text.percent, text.interval, text.limit, text.metric, text.units)
     environment.filters |= {f.__name__: f for f in (*functions, text.digest, text.shorten)}
-    environment.globals |= {"wording": wording, "findings": findings, "coverage": coverage, "palette": axes.PALETTE}
+    environment.globals |= {
+        "wording": wording,
+        "findings": findings,
+        "coverage": coverage,
+        "palette": axes.PALETTE,
+    }
     return environment
 
 

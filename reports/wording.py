@@ -48,6 +48,7 @@ REASONS = {
     "nothing_evaluated": "No attack produced a result for this check.",
 }
 
+IMPRACTICAL = 100  # times the units at hand
 OPEN = {
     "assumption_unverified": "verify the open assumptions of the formal claim; more data would not help.",
     "instrument_invalid": "repair what made the control fail, then measure again; more data would not help.",
@@ -77,11 +78,6 @@ BASELINE_ATTACKS = {
     "mean image of the members of each class would already give away.",
     "public class means": "A yardstick without any access: it compares records with the class means of "
     "public data, so it has to stay at chance.",
-}
-ROLES = {
-    "audited": "",
-    "baseline": "baseline",
-    "control": "control",
 }
 
 CONTROLS = {
@@ -154,9 +150,9 @@ def decide(check: Check) -> str:
 
 
 def _enough(required: int, estimate: Estimate | None) -> str:
-    have = min(estimate.n_in, estimate.n_out) if estimate else 0
-    if have and required > 100 * have:
-        return f"the value lies too close to the limit for any practical n (now {have:,} per side)."
+    have = _units(estimate)
+    if _impractical(required, estimate):
+        return "the value lies too close to the limit for any practical n."
     return f"run n ≥ {required:,} per side to decide" + (f" (now {have:,})." if have else ".")
 
 
@@ -183,6 +179,24 @@ def base_rate(estimate: Estimate) -> str:
         f"FPR of {percent(fpr)} and the TPR of {percent(estimate.value)} measured here, "
         f"{percent(right)} of the accusations would be right.{lift}"
     )
+
+
+def needs(check: Check) -> str:
+    """How many units per side would decide a check; nothing where that is not the question.
+
+    A number far beyond the data at hand is not printed: it would be an extrapolation.
+    """
+    if check.n_required is None:
+        return ""
+    return "no practical n" if _impractical(check.n_required, check.estimate) else f"n ≥ {check.n_required:,}"
+
+
+def _impractical(required: int, estimate: Estimate | None) -> bool:
+    return bool(_units(estimate)) and required > IMPRACTICAL * _units(estimate)
+
+
+def _units(estimate: Estimate | None) -> int:
+    return min(estimate.n_in, estimate.n_out) if estimate else 0
 
 
 @dataclass(frozen=True, slots=True)

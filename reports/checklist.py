@@ -1,0 +1,75 @@
+"""The checks of a record by the rule of the policy they belong to, and all verdicts at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.findings import arm_order, setting_order, severity, unique
+from reports.record import Check, Limit, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One check and the name by which the page links to it."""
+
+    anchor: str
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the policy with all checks it led to, worst first."""
+
+    id: str
+    title: str
+    meaning: str
+    rationale: str
+    limit: Limit
+    blocking: bool
+    rows: tuple[Row, ...]
+
+    def at(self, setting: str, arm: str) -> tuple[Row, ...]:
+        """The checks on one arm in one setting."""
+        return tuple(r for r in self.rows if (r.check.setting, r.check.arm) == (setting, arm))
+
+    def methods(self) -> tuple[str, ...]:
+        """How the estimates were made, each way once."""
+        return unique(r.check.estimate.method for r in self.rows if r.check.estimate)
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """All rules in the order of the policy, those that block first.
+
+    Attributes:
+        columns: pairs of a setting and the arms with a check in it.
+    """
+
+    rules: tuple[Rule, ...]
+    columns: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def checklist(record: Record) -> Checklist:
+    """The checks of a record, grouped."""
+    groups: dict[tuple[str, str, str, str, Limit, bool], list[Row]] = {}
+    for number, check in enumerate(record.checks, start=1):
+        groups.setdefault(_key(check), []).append(Row(f"check-{number}", check))
+    rules = [_rule(rows) for rows in groups.values()]
+    return Checklist(tuple(sorted(rules, key=lambda r: not r.blocking)), _columns(record))
+
+
+def _key(check: Check) -> tuple[str, str, str, str, Limit, bool]:
+    return check.id, check.title, check.meaning, check.rationale, check.limit, check.blocking
+
+
+def _rule(rows: Sequence[Row]) -> Rule:
+    first = rows[0].check
+    ordered = tuple(sorted(rows, key=lambda r: severity(r.check)))
+    return Rule(*_key(first), ordered)
+
+
+def _columns(record: Record) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    judged = {(c.setting, c.arm) for c in record.checks}
+    columns = ((s, tuple(a for a in arm_order(record) if (s, a) in judged)) for s in setting_order(record))
+    return tuple((setting, there) for setting, there in columns if there)

@@ -1,0 +1,123 @@
+"""Leakage against accuracy: one panel per setting and observer, all on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from reports.axes import CHANCE_AUC, Box, Panel, Scale, numbers
+from reports.findings import arm_order, setting_order, titles, unique
+from reports.labels import Cross, Spot, label_box, place_labels
+from reports.record import Record, TradeOff, Utility
+from reports.text import shorten
+
+FRAME = Box(left=46, top=12, right=388, bottom=262)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An arm as a cross of two intervals, and where its label stands."""
+
+    arm: str
+    x: float
+    y: float
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A baseline that this observer learns nothing from: a line at its accuracy, labelled at the top."""
+
+    arm: str
+    x: float
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOffPanel(Panel):
+    """Leakage against accuracy under one observer; `chance` is the pixel of AUC 0.5."""
+
+    marks: tuple[Mark, ...]
+    references: tuple[Reference, ...]
+    chance: float
+
+
+def trade_off(record: Record) -> tuple[tuple[str, tuple[TradeOffPanel, ...]], ...]:
+    """Panels for each setting, one per observer; all of them share both axes."""
+    rows = [t for t in record.tradeoff if t.accuracy.value is not None and t.leakage.value is not None]
+    if not rows:
+        return ()
+    settings = [s for s in setting_order(record) if any(t.setting == s for t in rows)]
+    lines = {s: _reference_rows(record, s) for s in settings}
+    reach = [v for t in rows for v in numbers(t.accuracy)]
+    reach += [v for found in lines.values() for u in found for v in numbers(u.estimate)]
+    x = _padded(reach, FRAME.left, FRAME.right)
+    y = _padded([v for t in rows for v in (*numbers(t.leakage), CHANCE_AUC)], FRAME.bottom, FRAME.top)
+    draw = partial(_panel, x=x, y=y, names=titles(record))
+    return tuple((s, tuple(draw(group, lines[s]) for group in _by_observer(rows, s))) for s in settings)
+
+
+def _reference_rows(record: Record, setting: str) -> list[Utility]:
+    """The best model of each baseline arm that nobody could attack: it has no leakage to be drawn at."""
+    attacked = {t.arm for t in record.tradeoff if t.setting == setting}
+    best: dict[str, Utility] = {}
+    for row in record.utility:
+        baseline = any(a.id == row.arm and a.role == "baseline" for a in record.arms)
+        if baseline and row.setting == setting and row.arm not in attacked and row.estimate.value is not None:
+            best[row.arm] = max(best.get(row.arm, row), row, key=lambda u: u.estimate.value or 0.0)
+    return [best[arm] for arm in arm_order(record) if arm in best]
+
+
+def _by_observer(rows: Sequence[TradeOff], setting: str) -> list[list[TradeOff]]:
+    here = [t for t in rows if t.setting == setting]
+    return [[t for t in here if t.observer == o] for o in unique(t.observer for t in here)]
+
+
+def _padded(values: Sequence[float], start: float, end: float) -> Scale:
+    low, high = min(values), max(values)
+    room = max(0.08 * (high - low), 0.02)
+    return Scale(max(0.0, low - room), min(1.02, high + room), start, end)
+
+
+def _panel(
+    rows: Sequence[TradeOff], lines: Sequence[Utility], x: Scale, y: Scale, names: dict[str, str]
+) -> TradeOffPanel:
+    references = tuple(_reference(u, i, x, names) for i, u in enumerate(lines))
+    chance = y.at(CHANCE_AUC)
+    taken = [Box(FRAME.left, chance - 1, FRAME.right, chance + 1), Box(330, chance, FRAME.right, chance + 15)]
+    taken += [label_box((r.label_x, r.label_y, r.anchor), r.label) for r in references]
+    taken += [Box(r.x - 1, FRAME.top, r.x + 1, FRAME.bottom) for r in references]
+    crosses = [_cross(t, x, y) for t in rows]
+    labels = [shorten(names[t.arm]) for t in rows]
+    spots = place_labels(crosses, labels, FRAME, taken)
+    marks = tuple(
+        Mark(t.arm, *cross, label, *spot)
+        for t, cross, label, spot in zip(rows, crosses, labels, spots, strict=True)
+    )
+    return TradeOffPanel(rows[0].observer, x.ticks(7), y.ticks(6), marks, references, chance)
+
+
+def _reference(row: Utility, index: int, x: Scale, names: dict[str, str]) -> Reference:
+    at = x.at(row.estimate.value or 0.0)
+    label = shorten(names.get(row.arm, row.arm), 32)
+    right = at > (FRAME.left + FRAME.right) / 2
+    spot: Spot = (at - 5 if right else at + 5, FRAME.top + 9 + 14 * index, "end" if right else "start")
+    return Reference(row.arm, at, label, *spot)
+
+
+def _cross(row: TradeOff, x: Scale, y: Scale) -> Cross:
+    px, py = x.at(row.accuracy.value or 0.0), y.at(row.leakage.value or 0.0)
+    x0, x1 = (px if v is None else x.at(v) for v in (row.accuracy.lower, row.accuracy.upper))
+    y0, y1 = (py if v is None else y.at(v) for v in (row.leakage.lower, row.leakage.upper))
+    return px, py, x0, x1, y0, y1
