@@ -201,14 +201,19 @@ def scope(record: Record) -> str:
     run = [c for c in record.cells if c.status == "run"]
     attacks, observers = len({c.attack for c in run if not c.baseline}), len({c.observer for c in run})
     return (
-        f"{_count(audited, 'audited arm')} in {_count(len(record.settings), 'setting')}, "
-        f"{_count(attacks, 'attack')} from {_count(observers, 'point')} of observation, "
-        f"{_count(record.run.federations, 'federation')} on {record.run.dataset}; "
+        f"{count(audited, 'audited arm')} in {count(len(record.settings), 'setting')}, "
+        f"{count(attacks, 'attack')} from {count(observers, 'point')} of observation, "
+        f"{count(record.run.federations, 'federation')} on {record.run.dataset}; "
         "what is not listed under Coverage was not tested."
     )
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number with its noun in the singular or plural.
+
+    >>> count(1, "check"), count(2, "check")
+    ('1 check', '2 checks')
+    """
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports import findings, text, wording
+from reports import checklist, findings, text, wording
 from reports.record import Cell, Check, Control, DpCard, Record, VerdictKind
 
 ICONS: dict[VerdictKind, str] = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◐", "ERROR": "⚠"}
@@ -46,7 +46,7 @@ def escape(value: object) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """A table with every cell escaped, cut after `MAX_ROWS` rows with a line that says so."""
-    yield _row(head)
+    yield _row([escape(cell) for cell in head])
     yield _row(["---"] * len(head))
     rows = list(rows)
     yield from (_row([escape(cell) or text.NONE for cell in row]) for row in rows[:MAX_ROWS])
@@ -80,10 +80,8 @@ def _verdict(record: Record) -> Iterator[str]:
 def _change(record: Record) -> Iterator[str]:
     yield from ("#### What would change this verdict", "")
     undecided = findings.undecided(record)
-    for (verdict, change), checks in wording.changes(undecided).items():
-        places = (f"{escape(c.id)} ({escape(c.setting)}, {escape(c.arm)})" for c in checks[:MAX_ROWS])
-        yield f"- {verdict}: {change} {'; '.join(places)}"
-        yield from _more(len(checks))
+    for change in wording.changes(undecided):
+        yield f"- {change.verdict}, {findings.count(len(change.checks), 'check')}: {change.sentence}"
     if not record.checks:
         yield "A run in which at least one check is evaluated."
     elif not undecided:
@@ -96,25 +94,44 @@ def _checks(record: Record) -> Iterator[str]:
         yield "No check was evaluated."
         return
     names = findings.titles(record)
-    head = ("Verdict", "Check", "Where", "Attack", "Measured", "Limit", "n", "Message")
+    yield from _rules(record, names)
+    head = ("Verdict", "Check", "Setting", "Arm", "Attack", "Measured", "Limit", "n", "Reason")
+    yield from ("", "Each check, worst first:", "")
     yield from _table(head, (_check(check, names) for check in findings.worst_first(record.checks)))
 
 
-def _check(check: Check, names: dict[str, str]) -> tuple[object, ...]:
-    judged = check.estimate
-    where = ", ".join(
-        (names.get(check.setting, check.setting), names.get(check.arm, check.arm), check.observer)
+def _rules(record: Record, names: dict[str, str]) -> Iterator[str]:
+    checks = checklist.checklist(record)
+    columns = [(setting, arm) for setting, arms in checks.columns for arm in arms]
+    head = ("Rule", "Limit", *(f"{names[arm]} ({names[setting]})" for setting, arm in columns))
+    rows = (
+        (_rule(r), text.limit(r.limit), *(_verdicts(r.at(*place)) for place in columns)) for r in checks.rules
     )
+    yield from _table(head, rows)
+
+
+def _rule(rule: checklist.Rule) -> str:
+    return f"{rule.id}: {rule.title}" + ("" if rule.blocking else " (does not block)")
+
+
+def _verdicts(rows: Sequence[checklist.Row]) -> str:
+    return ", ".join(f"{ICONS[r.check.verdict]} {r.check.verdict}" for r in rows)
+
+
+def _check(check: Check, names: dict[str, str]) -> tuple[object, ...]:
+    judged, needs = check.estimate, wording.needs(check)
     value = f"{text.metric(judged.metric, judged.params)} " if judged else ""
+    reason = wording.REASONS.get(check.reason_code, check.message)
     return (
-        f"{ICONS[check.verdict]} {check.verdict}" + ("" if check.blocking else " (not blocking)"),
-        f"{check.id}: {check.title}",
-        where,
+        f"{ICONS[check.verdict]} {check.verdict}" + ("" if check.blocking else " (does not block)"),
+        check.id,
+        names[check.setting],
+        names[check.arm],
         check.attack,
         value + text.interval(judged),
         text.limit(check.limit),
         text.units(judged),
-        check.message,
+        check.message if check.verdict == "ERROR" else f"{reason} To decide: {needs}." if needs else reason,
     )
 
 
