@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.axes import numbers
 from reports.findings import arm_order, setting_order, severity, unique
 from reports.record import Check, Limit, Record
 
@@ -28,6 +29,14 @@ class Rule:
     limit: Limit
     blocking: bool
     rows: tuple[Row, ...]
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether no check of it has a number, all for the same reason."""
+        empty = all(
+            row.check.verdict == "INCONCLUSIVE" and not numbers(row.check.estimate) for row in self.rows
+        )
+        return empty and len({row.check.reason_code for row in self.rows}) == 1
 
     def at(self, setting: str, arm: str) -> tuple[Row, ...]:
         """The checks on one arm in one setting."""

@@ -185,7 +185,7 @@ def _formal(record: Record) -> Iterator[str]:
 
 
 def _claim(card: DpCard) -> tuple[object, ...]:
-    claim = f"epsilon {text.plain(card.epsilon)} at delta {text.plain(card.delta)}"
+    claim = f"epsilon {text.number(card.epsilon, 2)} at delta {text.plain(card.delta)}"
     unit = f"{card.unit} ({card.neighbouring})"
     unverified = ", ".join(a.name for a in card.assumptions if not a.verified)
     return (card.setting, card.arm, claim, unit, card.accountant, unverified or "none")

@@ -86,7 +86,7 @@ def interval(estimate: Estimate | None) -> str:
     if estimate.value is estimate.lower is estimate.upper is None:
         return "not resolved"
     if estimate.value is not None and estimate.value == estimate.lower == estimate.upper:
-        return plain(estimate.value)
+        return number(estimate.value)
     return f"{number(estimate.value)} [{number(estimate.lower)}, {number(estimate.upper)}]"
 
 

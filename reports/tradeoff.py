@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from reports.axes import CHANCE_AUC, Box, Panel, Scale, numbers
 from reports.findings import arm_order, setting_order, titles, unique
@@ -13,6 +12,7 @@ from reports.record import Record, TradeOff, Utility
 from reports.text import shorten
 
 FRAME = Box(left=46, top=12, right=388, bottom=262)
+GUESSING = "guessing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,33 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class TradeOffPanel(Panel):
-    """Leakage against accuracy under one observer; `chance` is the pixel of AUC 0.5."""
+    """Leakage against accuracy under one observer; `chance` is the pixel of AUC 0.5 and `guess` its label."""
 
     marks: tuple[Mark, ...]
     references: tuple[Reference, ...]
     chance: float
+    guess: Spot
 
 
 def trade_off(record: Record) -> tuple[tuple[str, tuple[TradeOffPanel, ...]], ...]:
-    """Panels for each setting, one per observer; all of them share both axes."""
+    """Panels for each setting, one per observer; leakage has one axis on the page, accuracy one a setting."""
     rows = [t for t in record.tradeoff if t.accuracy.value is not None and t.leakage.value is not None]
     if not rows:
         return ()
-    settings = [s for s in setting_order(record) if any(t.setting == s for t in rows)]
-    lines = {s: _reference_rows(record, s) for s in settings}
-    reach = [v for t in rows for v in numbers(t.accuracy)]
-    reach += [v for found in lines.values() for u in found for v in numbers(u.estimate)]
-    x = _padded(reach, FRAME.left, FRAME.right)
     y = _padded([v for t in rows for v in (*numbers(t.leakage), CHANCE_AUC)], FRAME.bottom, FRAME.top)
-    draw = partial(_panel, x=x, y=y, names=titles(record))
-    return tuple((s, tuple(draw(group, lines[s]) for group in _by_observer(rows, s))) for s in settings)
+    names = {i: name.split(" (")[0] for i, name in titles(record).items()}
+    settings = [s for s in setting_order(record) if any(t.setting == s for t in rows)]
+    return tuple((s, _panels([t for t in rows if t.setting == s], record, y, names)) for s in settings)
+
+
+def _panels(
+    rows: Sequence[TradeOff], record: Record, y: Scale, names: dict[str, str]
+) -> tuple[TradeOffPanel, ...]:
+    lines = _reference_rows(record, rows[0].setting)
+    reach = [v for e in (*(t.accuracy for t in rows), *(u.estimate for u in lines)) for v in numbers(e)]
+    x = _padded(reach, FRAME.left, FRAME.right)
+    observers = unique(t.observer for t in rows)
+    return tuple(_panel([t for t in rows if t.observer == o], lines, x, y, names) for o in observers)
 
 
 def _reference_rows(record: Record, setting: str) -> list[Utility]:
@@ -79,11 +86,6 @@ def _reference_rows(record: Record, setting: str) -> list[Utility]:
     return [best[arm] for arm in arm_order(record) if arm in best]
 
 
-def _by_observer(rows: Sequence[TradeOff], setting: str) -> list[list[TradeOff]]:
-    here = [t for t in rows if t.setting == setting]
-    return [[t for t in here if t.observer == o] for o in unique(t.observer for t in here)]
-
-
 def _padded(values: Sequence[float], start: float, end: float) -> Scale:
     low, high = min(values), max(values)
     room = max(0.08 * (high - low), 0.02)
@@ -94,18 +96,29 @@ def _panel(
     rows: Sequence[TradeOff], lines: Sequence[Utility], x: Scale, y: Scale, names: dict[str, str]
 ) -> TradeOffPanel:
     references = tuple(_reference(u, i, x, names) for i, u in enumerate(lines))
-    chance = y.at(CHANCE_AUC)
-    taken = [Box(FRAME.left, chance - 1, FRAME.right, chance + 1), Box(330, chance, FRAME.right, chance + 15)]
+    crosses = [_cross(t, x, y) for t in rows]
+    guess = _guess_spot(y.at(CHANCE_AUC), crosses)
+    taken = [
+        Box(FRAME.left, y.at(CHANCE_AUC) - 1, FRAME.right, y.at(CHANCE_AUC) + 1),
+        label_box(guess, GUESSING),
+    ]
     taken += [label_box((r.label_x, r.label_y, r.anchor), r.label) for r in references]
     taken += [Box(r.x - 1, FRAME.top, r.x + 1, FRAME.bottom) for r in references]
-    crosses = [_cross(t, x, y) for t in rows]
     labels = [shorten(names[t.arm]) for t in rows]
     spots = place_labels(crosses, labels, FRAME, taken)
     marks = tuple(
         Mark(t.arm, *cross, label, *spot)
         for t, cross, label, spot in zip(rows, crosses, labels, spots, strict=True)
     )
-    return TradeOffPanel(rows[0].observer, x.ticks(7), y.ticks(6), marks, references, chance)
+    title, chance = rows[0].observer, y.at(CHANCE_AUC)
+    return TradeOffPanel(title, x.ticks(7), y.ticks(6), marks, references, chance, guess)
+
+
+def _guess_spot(chance: float, crosses: Sequence[Cross]) -> Spot:
+    """Below the line of chance, at the side with fewer marks near."""
+    near = [x for x, y, *_ in crosses if abs(y - chance) < 40]
+    right = sum(x > FRAME.right - 90 for x in near) <= sum(x < FRAME.left + 90 for x in near)
+    return (FRAME.right - 2, chance + 13, "end") if right else (FRAME.left + 3, chance + 13, "start")
 
 
 def _reference(row: Utility, index: int, x: Scale, names: dict[str, str]) -> Reference:
