@@ -78,7 +78,7 @@ class Twin:
         streams: Sequence[Stream],
     ) -> list[ServerState]:
         """Trains both models on the pooled records."""
-        raw = [[r for r in inbox if r.name == "raw_images"] for inbox in inboxes]
+        raw = [_by_client(inbox) for inbox in inboxes]
         pooled = [concatenate([_records(r) for r in releases]) for releases in raw]
         kept = [tuple(client_images(r.round, r.about or 0, _records(r)) for r in rs) for rs in raw]
         small = train_on(
@@ -117,6 +117,11 @@ def _raw(job: ClientJob) -> Release:
     tensors = {"images": job.records.images, "labels": job.records.labels}
     sender = client_name(job.client)
     return Release(job.round, sender, SERVER, "synthetic", "raw_images", tensors, job.client)
+
+
+def _by_client(inbox: Sequence[Release]) -> list[Release]:
+    """The raw records, in the order of the clients, in whatever order they arrived."""
+    return sorted((r for r in inbox if r.name == "raw_images"), key=lambda r: r.about or 0)
 
 
 def _records(release: Release) -> Records:
