@@ -32,6 +32,9 @@ class Box:
     bottom: float
 
 
+FRAME = Box(left=52, top=12, right=388, bottom=262)
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """A position on an axis and what is written there."""
@@ -44,6 +47,7 @@ class Tick:
 class Panel:
     """One chart of a row that shares its axes."""
 
+    frame: Box
     title: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]

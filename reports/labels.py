@@ -21,7 +21,7 @@ def place_labels(
     crosses: Sequence[Cross], labels: Sequence[str], frame: Box, taken: Iterable[Box] = ()
 ) -> list[Spot]:
     """A position for each label, where it covers least of the crosses, of `taken` and of other labels."""
-    occupied = [*taken, *(box for cross in crosses for box in _drawn(cross))]
+    occupied = [*taken, *(box for cross in crosses for box in drawn(cross))]
     spots: list[Spot] = []
     for cross, label in zip(crosses, labels, strict=True):
         spot = min(_spots(cross), key=lambda s, c=cross, t=label: _cost(s, c, t, frame, occupied))  # type: ignore[misc]
@@ -45,7 +45,8 @@ def overlap(a: Box, b: Box) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
-def _drawn(cross: Cross) -> list[Box]:
+def drawn(cross: Cross) -> list[Box]:
+    """What a cross covers: its marker and its two intervals."""
     x, y, x0, x1, y0, y1 = cross
     return [
         Box(x - 6, y - 6, x + 6, y + 6),

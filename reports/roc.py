@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.axes import Box, Panel, Scale
+from reports.axes import FRAME, Panel, Scale
 from reports.findings import setting_order, strongest, unique
 from reports.record import Cell, Record, RocPoint
 
-FRAME = Box(left=46, top=12, right=312, bottom=278)
 STEP = 3.0  # pixels: finer than this the eye sees no difference, and the page grows
 
 
@@ -57,12 +56,11 @@ def _panel(cells: Sequence[Cell], audited: set[str]) -> RocPanel:
     curves = tuple(_curve(c, c.arm in audited, x, y) for c in cells)
     title = f"{cells[0].observer} · {cells[0].artefact}"
     chance = f"M{x.start:g},{y.start:g}L{x.end:g},{y.end:g}"
-    return RocPanel(title, x.ticks(), y.ticks(), curves, n, chance)
+    return RocPanel(FRAME, title, x.ticks(), y.ticks(), curves, n, chance)
 
 
 def _resolution(cell: Cell) -> int:
-    if cell.auc is not None and cell.auc.n_out > 1:
-        return cell.auc.n_out
+    """Non-members behind the curve: one false alarm among them is the lowest rate it can show."""
     smallest = min((p.fpr for p in cell.roc if 0 < p.fpr < 1), default=0.01)
     return max(2, round(1 / smallest))
 

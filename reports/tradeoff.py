@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.axes import CHANCE_AUC, Box, Panel, Scale, numbers
+from reports.axes import CHANCE_AUC, FRAME, Box, Panel, Scale, numbers
 from reports.findings import arm_order, setting_order, titles, unique
-from reports.labels import Cross, Spot, label_box, place_labels
+from reports.labels import Cross, Spot, drawn, label_box, overlap, place_labels
 from reports.record import Record, TradeOff, Utility
 from reports.text import shorten
 
-FRAME = Box(left=46, top=12, right=388, bottom=262)
 GUESSING = "guessing"
 
 
@@ -111,14 +110,17 @@ def _panel(
         for t, cross, label, spot in zip(rows, crosses, labels, spots, strict=True)
     )
     title, chance = rows[0].observer, y.at(CHANCE_AUC)
-    return TradeOffPanel(title, x.ticks(7), y.ticks(6), marks, references, chance, guess)
+    return TradeOffPanel(FRAME, title, x.ticks(7), y.ticks(6), marks, references, chance, guess)
 
 
 def _guess_spot(chance: float, crosses: Sequence[Cross]) -> Spot:
-    """Below the line of chance, at the side with fewer marks near."""
-    near = [x for x, y, *_ in crosses if abs(y - chance) < 40]
-    right = sum(x > FRAME.right - 90 for x in near) <= sum(x < FRAME.left + 90 for x in near)
-    return (FRAME.right - 2, chance + 13, "end") if right else (FRAME.left + 3, chance + 13, "start")
+    """Below the line of chance, at the side where it covers less."""
+    sides: tuple[Spot, Spot] = (
+        (FRAME.right - 2, chance + 13, "end"),
+        (FRAME.left + 3, chance + 13, "start"),
+    )
+    marks = [box for cross in crosses for box in drawn(cross)]
+    return min(sides, key=lambda spot: sum(overlap(label_box(spot, GUESSING), box) for box in marks))
 
 
 def _reference(row: Utility, index: int, x: Scale, names: dict[str, str]) -> Reference:
