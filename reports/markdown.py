@@ -39,8 +39,9 @@ def escape(value: object) -> str:
     'a\\|b &lt;script&gt; \\`x\\` https&#58;//example.org'
     """
     line = text.shorten(str(value), MAX_TEXT)
-    line = "".join(_ENTITIES.get(character, character) for character in line)
     line = _MARKUP.sub(lambda match: "\\" + match[0], line)
+    # After the backslashes, which would break the # of an entity.
+    line = "".join(_ENTITIES.get(character, character) for character in line)
     return _LINKS.sub(lambda match: match[0].replace(":", "&#58;").replace(".", "&#46;"), line)
 
 
