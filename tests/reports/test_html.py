@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports import text
+from reports.html import render
+from reports.record import Record
+from tests.reports.example import empty, example
+from tests.reports.hostile import TEXTS, poisoned
+from tests.reports.large import large
+from tests.reports.pages import Page, read
+
+FINDINGS = re.compile(
+    r"\b(compliant|compliance|anonymous|anonymised|safe|lawful|gdpr-ready)\b", re.IGNORECASE
+)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(example())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return read(html)
+
+
+def test_the_page_is_well_formed(page: Page) -> None:
+    assert page.unbalanced == []
+
+
+def test_the_page_loads_nothing(html: str, page: Page) -> None:
+    assert page.named("script", "link", "iframe", "object", "embed", "img", "image", "base", "form") == []
+    assert page.values("src") + page.values("xlink:href") == []
+    assert all(link.startswith("#") for link in page.values("href"))
+    assert not re.search(r"url\(|@import|https?:", html)
+    policy = [t.attributes["content"] for t in page.named("meta") if "http-equiv" in t.attributes]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in page.values("href")} <= set(ids)
+
+
+def test_headings_come_in_order(page: Page) -> None:
+    levels = [int(tag.name[1]) for tag in page.named("h1", "h2", "h3", "h4", "h5", "h6")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_page_is_readable_without_seeing_it(page: Page) -> None:
+    assert page.named("html")[0].attributes["lang"] == "en"
+    assert all(t.attributes.get("scope") for t in page.named("th"))
+    figures = [t for t in page.named("svg") if t.attributes.get("aria-hidden") != "true"]
+    assert figures
+    assert all(t.attributes.get("role") == "img" and t.attributes.get("aria-label") for t in figures)
+
+
+def test_the_verdict_comes_first_with_the_policy_it_was_judged_by(html: str) -> None:
+    record = example()
+    places = [
+        html.index(part, html.index("<main")) for part in ("FAIL", record.policy.id, record.policy.sha256)
+    ]
+    assert max(places) < html.index('id="checks"')
+    assert "n ≥ 1,280" in html
+
+
+@pytest.mark.parametrize("build", [example, empty])
+def test_no_finding_is_a_legal_one(build: Callable[[], Record]) -> None:
+    assert FINDINGS.findall(read(render(build())).text) == []
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE", "ERROR"])
+def test_every_verdict_renders_as_word_and_icon(verdict: str) -> None:
+    record = example()
+    summary = record.summary.model_copy(update={"verdict": verdict})
+    banner = render(record.model_copy(update={"summary": summary})).split("<nav")[0]
+    chip = banner[banner.index("<h1") : banner.index("</h1>")]
+    assert verdict in chip
+    assert "<svg" in chip
+
+
+@pytest.mark.parametrize(
+    "part", ["checks", "cells", "controls", "utility", "tradeoff", "dp", "settings", "arms", "limitations"]
+)
+def test_a_part_that_is_missing_is_said_to_be_missing(part: str) -> None:
+    page = read(render(example().model_copy(update={part: ()})))
+    assert page.unbalanced == []
+    assert any(tag.attributes.get("class") == "nothing" for tag in page.tags) or "no " in page.text.lower()
+
+
+def test_an_empty_record_says_that_nothing_was_evaluated() -> None:
+    page = read(render(empty()))
+    assert page.unbalanced == []
+    assert "supports no conclusion" in page.text
+    assert len([t for t in page.tags if t.attributes.get("class") == "nothing"]) >= 8
+
+
+@pytest.mark.parametrize("hostile", TEXTS)
+def test_hostile_text_stays_text(hostile: str, page: Page) -> None:
+    html = render(poisoned(example(), hostile))
+    bad = read(html)
+    assert bad.unbalanced == []
+    assert _kinds(bad) <= _kinds(page)
+    assert "49" not in set(re.findall(r"\b\d+\b", bad.text)) - set(
+        re.findall(r"\b\d+\b", page.text + hostile)
+    )
+    assert not any(text._hidden(c) for c in html if c not in "\n\t")
+
+
+def _kinds(page: Page) -> set[tuple[str, str]]:
+    return {(tag.name, name) for tag in page.tags for name in ("", *tag.attributes)}
+
+
+@settings(max_examples=15)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+def test_any_name_survives_escaping(name: str) -> None:
+    record = _renamed(name)
+    page = read(render(record))
+    assert page.unbalanced == []
+    shown = " ".join(text.printable(name).split())
+    assert shown in " ".join(page.text.split())
+
+
+def _renamed(name: str) -> Record:
+    record = empty()
+    return record.model_copy(
+        update={"title": f"({name})", "policy": record.policy.model_copy(update={"id": name})}
+    )
+
+
+def test_the_same_record_gives_the_same_bytes(html: str) -> None:
+    assert render(Record.model_validate_json(example().model_dump_json())) == html
+
+
+def test_a_large_record_stays_under_a_megabyte() -> None:
+    html = render(large())
+    assert read(html).unbalanced == []
+    assert len(html.encode()) < 1_000_000
