@@ -56,46 +56,57 @@ class Steps:
     judging: Callable[[], None]
 
 
-def audit(
-    ready: ReadyPlan,
-    policy: Document[Policy],
-    dataset: Dataset,
-    seed: int,
-    workers: int,
-    root: Path,
-    command: str,
-    steps: Steps,
-) -> Record:
-    """Runs what is not yet in the store, and judges it.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An audit to run.
 
-    Args:
+    Attributes:
         ready: the checked plan.
         policy: fixed, with its digest, before anything is measured.
         dataset: what the plan names.
         seed: root of all randomness.
         workers: parallel processes.
         root: folder of the store.
+        device: "cpu" or "cuda".
         command: what was typed, for the record.
+    """
+
+    ready: ReadyPlan
+    policy: Document[Policy]
+    dataset: Dataset
+    seed: int
+    workers: int
+    root: Path
+    device: str
+    command: str
+
+
+def audit(request: Request, steps: Steps) -> Record:
+    """Runs what is not yet in the store, and judges it.
+
+    Args:
+        request: what to run.
         steps: what to tell the person who waits.
     """
+    ready, policy, root = request.ready, request.policy, request.root
     selected = probes()
     settings = []
     for i, plan in enumerate(ready.plan.settings):
         steps.preparing(plan.title)
-        settings.append(prepare(ready, i, dataset, seed, root))
+        settings.append(prepare(ready, i, request.dataset, request.seed, root, request.device))
     work = {
         (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root)
         for s in settings
         for a in ready.arms
     }
     everything = [job for jobs in work.values() for job in jobs]
-    play(everything, workers, steps.playing(everything))
+    play(everything, request.workers, steps.playing(everything))
     steps.judging()
     findings = [_finding(s, a, work[s.id, a.id], selected) for s in settings for a in ready.arms]
     checked = run_controls(findings, policy.value)
     twins = tuple(a.id for a in ready.arms if a.role == "control")
     checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
-    run = _run(ready, policy, dataset, seed, command, settings)
+    run = _run(request, settings)
     return _record(ready, policy, run, findings, checked, checks, settings, root)
 
 
@@ -152,25 +163,19 @@ def _judged(finding: Finding, twins: tuple[str, ...]) -> Judged:
     )
 
 
-def _run(
-    ready: ReadyPlan,
-    policy: Document[Policy],
-    dataset: Dataset,
-    seed: int,
-    command: str,
-    settings: Sequence[Setting],
-) -> Run:
+def _run(request: Request, settings: Sequence[Setting]) -> Run:
+    ready, dataset, seed = request.ready, request.dataset, request.seed
     engines: dict[str, str] = {
         f"{s.id}, {name}": engine
         for s in settings
         for name, engine in (("surrogate", s.world.engine), ("large", s.world.large_engine))
     }
-    made_of = [ready.document.sha256, policy.sha256, dataset.sha256, seed, store.source_digest()]
+    made_of = [ready.document.sha256, request.policy.sha256, dataset.sha256, seed, store.source_digest()]
     return Run(
         id=store.digest(made_of)[:12],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         tool_version=version("privfed"),
-        command=command,
+        command=request.command,
         seed=seed,
         plan=ready.plan.id,
         plan_sha256=ready.document.sha256,
@@ -179,10 +184,10 @@ def _run(
         federations=ready.plan.federations,
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        device="cpu",
+        device=request.device,
         packages={name: version(name) for name in PACKAGES},
         engines=engines,
-        determinism="bitwise",
+        determinism="bitwise" if request.device == "cpu" else "statistical",
     )
 
 

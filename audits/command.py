@@ -19,6 +19,7 @@ from audits.policy import Policy, lint, load_policy, packaged_policies, packaged
 from reports.record import Record, from_json, to_json
 
 if TYPE_CHECKING:
+    from audits.audit import Request
     from audits.game import Job
     from privfed.datasets import Dataset
 
@@ -40,8 +41,10 @@ def run_audit(
 ) -> int:
     """Checks, runs and writes one audit; returns the exit code of its verdict."""
     console = Console(stderr=True)
-    workers = _workers(jobs)
-    _check_device(device)
+    from audits.audit import Request
+
+    where = _device(device)
+    workers = _workers(jobs) if where == "cpu" else 1
     if seed is not None and seed < 0:
         raise Mistake(f"expected seed >= 0, got seed={seed}")
     if out is not None:
@@ -53,7 +56,8 @@ def run_audit(
     _check_folder(folder, "--out")
     for warning in lint(rules.value, _units(ready)):
         console.print(f"[yellow]policy:[/] {escape(warning)}", highlight=False)
-    record = _run(console, ready, rules, dataset, root, workers, command)
+    request = Request(ready, rules, dataset, root, workers, store.default_root(), where, command)
+    record = _run(console, request)
     paths = write(record, folder)
     _tell(console, record, paths)
     return record.summary.exit_code
@@ -89,14 +93,15 @@ def write(record: Record, folder: Path) -> list[Path]:
 
     _check_folder(folder, "the reports")
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "record.json": to_json(record),
-        "report.html": html.render(record),
-        "report.md": markdown.render(record),
+    # The record comes first: whatever a renderer does, what was measured is on disk.
+    content: dict[str, Callable[[Record], str]] = {
+        "record.json": to_json,
+        "report.html": html.render,
+        "report.md": markdown.render,
     }
-    for name, text in content.items():
+    for name, render in content.items():
         part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
+        part.write_text(render(record), encoding="utf-8")
         part.replace(folder / name)
     return [folder / name for name in content]
 
@@ -159,15 +164,7 @@ def _check_attacks(rules: Document[Policy]) -> None:
                 )
 
 
-def _run(
-    console: Console,
-    ready: ReadyPlan,
-    rules: Document[Policy],
-    dataset: Dataset,
-    seed: int,
-    workers: int,
-    command: str,
-) -> Record:
+def _run(console: Console, request: Request) -> Record:
     from audits.audit import Steps, audit
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -179,15 +176,14 @@ def _run(
 
         def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
             open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())
-            progress.console.print(cost(jobs, workers), highlight=False, markup=False)
+            progress.console.print(cost(jobs, request.workers), highlight=False, markup=False)
             progress.update(bar, description="Playing federations", total=open_ or 1, completed=not open_)
             return lambda done: progress.advance(bar, done)
 
         def judging() -> None:
             progress.update(bar, description="Attacking and judging")
 
-        steps = Steps(preparing, playing, judging)
-        return audit(ready, rules, dataset, seed, workers, store.default_root(), command, steps)
+        return audit(request, Steps(preparing, playing, judging))
 
 
 def cost(jobs: Sequence[Job], workers: int) -> str:
@@ -218,12 +214,14 @@ def _workers(jobs: int) -> int:
     return jobs or cores or 1
 
 
-def _check_device(device: str) -> None:
+def _device(device: str) -> str:
+    """Where to compute; "auto" is the CPU, where small models are quick and records repeat bit by bit."""
     if device == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             raise Mistake("expected a CUDA device for --device cuda, got none on this machine")
+    return "cuda" if device == "cuda" else "cpu"
 
 
 def _check_folder(folder: Path, what: str) -> None:

@@ -39,9 +39,9 @@ class Calibration:
 def choose(spec: NetSpec, recipe: Recipe, root: Path) -> Calibration:
     """The calibration of this net on this machine, measured once and then remembered."""
     place = root / "engines" / f"{_key(spec, recipe)}.json"
-    known = read_json(place)
-    if isinstance(known, dict) and set(known) == {"looped", "stacked"}:
-        return Calibration(float(known["looped"]), float(known["stacked"]))
+    match read_json(place):
+        case {"looped": float(looped), "stacked": float(stacked)}:
+            return Calibration(looped, stacked)
     measured = measure(spec, recipe)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, asdict(measured))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from audits.coverage import Probe
 from audits.game import Played, read_key, score_all
 from audits.roc import roc, tpr_at_fpr
 from audits.setting import Setting
-from audits.statistics import federated_auc, one_score_per_unit
+from audits.statistics import auc_at, federated_auc, one_score_per_unit
 from privfed.randomness import Stream
 from reports.record import Estimate, RocPoint
 
@@ -45,11 +46,15 @@ class Evidence:
 
     def estimate(self, metric: str, fpr: float | None, part: str, level: float) -> Estimate:
         """AUC, or TPR at `fpr`, over "all", "natural" or "canaries", with bounds at `level`."""
+        return self.measure(metric, fpr, part)(level)
+
+    def measure(self, metric: str, fpr: float | None, part: str) -> Callable[[float], Estimate]:
+        """The same as a function of the level alone: what is costly is done once."""
         scores, included = self._part(part)
         if metric == "auc":
-            return federated_auc(scores, included, level)
+            return auc_at(scores, included)
         inside, outside = one_score_per_unit(included, scores, self.stream)
-        return tpr_at_fpr(inside, outside, fpr or 0.0, level, len(scores))
+        return lambda level: tpr_at_fpr(inside, outside, fpr or 0.0, level, len(scores))
 
     def curve(self, level: float) -> tuple[RocPoint, ...]:
         """ROC over candidates that are not canaries, one score a unit."""

@@ -24,6 +24,7 @@ from audits.setting import Setting, key_of
 from privfed.federation import Federation, Outcome, run
 from privfed.ledger import claim
 from privfed.nets import Params
+from privfed.pipelines.interface import World
 from privfed.records import Records
 from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
 from privfed.training import predict
@@ -187,14 +188,29 @@ def members_of(setting: Setting, federation: int) -> tuple[Records, ...]:
 def _train(job: Job) -> None:
     setting, arm = job.setting, job.arm
     start = time.process_time()
-    world = replace(setting.world, hooks=arm.hooks)
     federations = [
-        Federation(members_of(setting, f), setting.stream.child("federation", f)) for f in job.federations
+        Federation(
+            tuple(r.to(setting.device) for r in members_of(setting, f)),
+            setting.stream.child("federation", f),
+        )
+        for f in job.federations
     ]
+    world = _world(setting, arm)
     outcomes = run(arm.pipeline, world, federations)
     seconds = (time.process_time() - start) / len(outcomes)
     for outcome, federation, folder in zip(outcomes, federations, job.folders, strict=True):
         store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
+
+
+def _world(setting: Setting, arm: Arm) -> World:
+    """The public world with the arm's defences, on the setting's device."""
+    world, prior = setting.world, setting.world.prior
+    return replace(
+        world,
+        hooks=arm.hooks,
+        public=world.public.to(setting.device),
+        prior=prior if prior is None or setting.device == "cpu" else prior.to(setting.device),
+    )
 
 
 def _kept(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, seconds: float) -> store.Kept:
@@ -204,8 +220,10 @@ def _kept(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, 
         promise = claim(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
     nets = outcome.transcript.nets
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
+    test = setting.test.to(setting.device)
     correct = {
-        name: (predict(nets[name], params, setting.test.images).argmax(1) == setting.test.labels)
+        name: (predict(nets[name], params, test.images).argmax(1) == test.labels)
+        .cpu()
         .numpy()
         .astype(np.uint8)
         for name, params in models.items()

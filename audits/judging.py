@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from audits.document import Document
 from audits.evidence import Evidence
@@ -124,7 +123,7 @@ def _question(row: _Row, document: Document[Policy]) -> Question:
         return Question(limit, {}, rule.blocking, Obstacle("instrument_invalid", _omissions(row)))
     metric, fpr = rule.metric.name, rule.metric.fpr
     attacks: Mapping[str, Measure] = {
-        e.probe.name: partial(e.estimate, metric, fpr, rule.slice) for e in row.usable
+        e.probe.name: e.measure(metric, fpr, rule.slice) for e in row.usable
     }
     return Question(limit, attacks, rule.blocking)
 

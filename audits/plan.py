@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from audits.catalogue import find
 from audits.document import Document, DocumentError, load_document, report
-from audits.problems import Key, did_you_mean, key_path, problems
+from audits.problems import Key, Problem, did_you_mean, key_path, problems
 from audits.store import default_root, digest, read_json, write_json
 from privfed.hooks import Hooks
 from privfed.nets import Family
@@ -249,7 +249,8 @@ def _check_calibrated(
     known = {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     for key in options:
         if key not in known and key != "epsilon":
-            raise _error(document, (*at, key), f"unknown key {key!r}{did_you_mean(key, known)}")
+            unknown = Problem((*at, key), f"unknown key {key!r}{did_you_mean(key, known)}", True)
+            raise DocumentError(report([unknown], document.lines, document.source))
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in options:
             raise _error(document, at, f"expected key {key!r}, got none")

@@ -22,7 +22,7 @@ from privfed.prior import Prior, PriorRecipe, fit, new_autoencoder, train_prior
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.splits import make_split, with_canaries
-from privfed.training import Recipe
+from privfed.training import Engine, Recipe
 
 CALIBRATION_BATCH = 32
 
@@ -42,6 +42,7 @@ class Setting:
         stream: root of this setting's random streams.
         digest: of all that made it.
         prior_seconds: what training the prior took; 0 when it was recalled.
+        device: where federations train; attacks read and score on the CPU.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Setting:
     stream: Stream
     digest: str
     prior_seconds: float
+    device: str = "cpu"
 
     def members(self, federation: int) -> Tensor:
         """Which candidates are in, bool, shape (n,): independent fair coins of this federation."""
@@ -60,7 +62,9 @@ class Setting:
         return torch.from_numpy(draw.random(len(self.canaries)) < 0.5)
 
 
-def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Path) -> Setting:
+def prepare(
+    ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Path, device: str = "cpu"
+) -> Setting:
     """Splits the data set, plants the canaries, chooses engines, and trains or recalls the prior."""
     plan, split_plan = ready.plan, ready.splits[index]
     name = plan.settings[index].id
@@ -85,15 +89,14 @@ def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Pat
     start = time.process_time()
     recipe = ready.priors[index]
     prior, recalled = _prior(parts.public, split.classes, recipe, stream, root / "priors" / made_of)
-    recipe_ = Recipe(epochs=1, batch=CALIBRATION_BATCH, lr=0.1)
     world = World(
         surrogate,
         large,
         parts.public,
         split_plan.regime == "same-classes",
         prior,
-        engine=choose(surrogate, recipe_, root).engine,
-        large_engine=choose(large, recipe_, root).engine,
+        engine=_engine(surrogate, root, device),
+        large_engine=_engine(large, root, device),
     )
     return Setting(
         name,
@@ -111,6 +114,7 @@ def prepare(ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Pat
         stream,
         made_of,
         0.0 if recalled else time.process_time() - start,
+        device,
     )
 
 
@@ -149,9 +153,16 @@ def _check_prior(recipe: PriorRecipe, public: int, dataset: Dataset) -> None:
         raise ValueError(f"expected public >= 2 to train the prior on, got public={public}")
 
 
+def _engine(spec: NetSpec, root: Path, device: str) -> Engine:
+    """The faster engine on this CPU; on an accelerator small models only fill it when stacked."""
+    if device != "cpu":
+        return "stacked"
+    return choose(spec, Recipe(epochs=1, batch=CALIBRATION_BATCH, lr=0.1), root).engine
+
+
 def key_of(setting: Setting, arm: Arm) -> str:
     """Content address of the federations of one arm in one setting."""
-    engines = [setting.world.engine, setting.world.large_engine]
+    engines = [setting.world.engine, setting.world.large_engine, setting.device]
     return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, engines])
 
 

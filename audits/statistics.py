@@ -11,6 +11,9 @@ Scores point one way everywhere: higher = more likely a member. NaN = not scored
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -87,11 +90,21 @@ def federated_auc(scores: Floats, included: Bools, level: float) -> Estimate:
     on the number of federations and of member/non-member pairs; a federation unlike those seen is
     then taken to lie at most 1/2 away, as chance does from perfect separation.
     """
+    return auc_at(scores, included)(level)
+
+
+def auc_at(scores: Floats, included: Bools) -> Callable[[float], Estimate]:
+    """`federated_auc` as a function of the level alone: what is costly is done once.
+
+    Args:
+        scores: shape (F, n), higher = more likely a member; NaN = not scored.
+        included: shape (F, n).
+    """
     _expect_same_shape(scores, included, ndim=2)
-    _expect_level(level)
     usable = [f for f in range(len(scores)) if np.isfinite(auc(scores[f], included[f]))]
     if not usable:
-        return _absent("auc", _METHOD_AUC, level, "no federation scored both a member and a non-member")
+        reason = "no federation scored both a member and a non-member"
+        return partial(_absent, "auc", _METHOD_AUC, reason=reason)
     scores, included = scores[usable], included[usable]
     scored = ~np.isnan(scores)
     n_in = int((included & scored).any(axis=0).sum())
@@ -99,8 +112,8 @@ def federated_auc(scores: Floats, included: Bools, level: float) -> Estimate:
     spread = _auc_spread(scores, included)
     if len(usable) == 1 and spread.units < 2:
         reason = f"one federation needs at least 2 members and 2 non-members, got {n_in} and {n_out}"
-        return _absent("auc", _METHOD_AUC, level, reason)
-    return _estimate("auc", _METHOD_AUC, spread, level, n_in, n_out)
+        return partial(_absent, "auc", _METHOD_AUC, reason=reason)
+    return partial(_estimate, "auc", _METHOD_AUC, spread, n_in=n_in, n_out=n_out)
 
 
 def federated_mean(correct: Floats, level: float, metric: str = "accuracy") -> Estimate:
@@ -174,6 +187,7 @@ def _unbiased(count: NDArray[np.int_]) -> Floats:
 
 
 def _estimate(metric: str, method: str, spread: Spread, level: float, n_in: int, n_out: int) -> Estimate:
+    _expect_level(level)
     lower, upper = spread.bounds(level)
     scope: Scope = "training algorithm" if len(spread.values) > 1 else "artefact"
     return Estimate(
@@ -193,6 +207,7 @@ def _one_proportion(successes: int, trials: int, level: float, metric: str) -> E
 
 
 def _absent(metric: str, method: str, level: float, reason: str) -> Estimate:
+    _expect_level(level)
     return Estimate(
         metric=metric, value=None, lower=None, upper=None, level_lower=level, level_upper=level,
         method=method, n_in=0, n_out=0, n_federations=0, scope="training algorithm", reason=reason,

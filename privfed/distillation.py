@@ -130,7 +130,7 @@ def match(
 def _match_lanes(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
     lanes = _lanes(spec, jobs)
     latents = _pad([_initial(prior, j) for j in jobs])
-    generators = [j.stream.child("dsa").torch() for j in jobs]
+    generators = [j.stream.child("dsa").torch(str(j.labels.device)) for j in jobs]
     log_eta = _line_search(lanes, _decode(prior, latents), matching, generators).log()
     latents.requires_grad_()
     log_eta.requires_grad_()

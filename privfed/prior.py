@@ -8,6 +8,7 @@ client data ever reaches this module. Stands in for the StyleGAN prior of FedDGM
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,11 @@ class Prior:
         """Latents held within the range of the public ones."""
         limit = self.limit.view(self.shape)
         return torch.maximum(torch.minimum(latents, self._centre + limit), self._centre - limit)
+
+    def to(self, device: str) -> Prior:
+        """A copy of the prior on `device`."""
+        mean, factor, limit = (t.to(device) for t in (self.mean, self.factor, self.limit))
+        return Prior(copy.deepcopy(self.autoencoder).to(device), mean, factor, limit, self.shape)
 
     @property
     def _centre(self) -> Tensor:

@@ -29,6 +29,10 @@ class Records:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def to(self, device: str) -> Records:
+        """The same records on `device`."""
+        return Records(self.images.to(device), self.labels.to(device))
+
     def take(self, index: torch.Tensor) -> Records:
         """The records at `index` (integers or a boolean mask), as copies."""
         return Records(self.images[index], self.labels[index])

@@ -48,11 +48,17 @@ def initial_states(world: World, streams: Sequence[Stream], with_large: bool) ->
     return [
         ServerState(
             0,
-            initial(world.surrogate, s.child("surrogate").torch()),
-            initial(world.large, s.child("large").torch()) if with_large else None,
+            _fresh(world, world.surrogate, s.child("surrogate")),
+            _fresh(world, world.large, s.child("large")) if with_large else None,
         )
         for s in streams
     ]
+
+
+def _fresh(world: World, spec: NetSpec, stream: Stream) -> Params:
+    """Initial weights, drawn on the CPU so that every device starts from the same ones."""
+    device = world.public.images.device
+    return {name: t.to(device) for name, t in initial(spec, stream.torch()).items()}
 
 
 def train_on(

@@ -138,7 +138,7 @@ class FedDGM:
         self, world: World, state: ServerState, inbox: Sequence[Release], update: Release, stream: Stream
     ) -> Job:
         extras = {r.name: r.tensors for r in inbox if r.about == update.about}
-        labels = torch.arange(world.surrogate.classes)
+        labels = torch.arange(world.surrogate.classes, device=world.public.labels.device)
         if "labels" in extras:
             labels = extras["labels"]["labels"]
         labels = labels.repeat_interleave(self.ipc)
@@ -200,7 +200,8 @@ def _first_of_each_class(records: Records, classes: int, limit: int) -> Records:
 
 def _nothing(world: World) -> Records:
     side = world.surrogate.size
-    return Records(torch.empty(0, world.surrogate.channels, side, side), torch.empty(0, dtype=torch.int64))
+    images, labels = world.public.images, world.public.labels
+    return Records(images.new_empty(0, world.surrogate.channels, side, side), labels.new_empty(0))
 
 
 def _require_prior(world: World) -> Prior:

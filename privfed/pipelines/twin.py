@@ -109,7 +109,7 @@ def _null_job(world: World, job: ClientJob) -> ClientJob:
     records = world.public.take(index)
     if not world.public_labelled:
         labels = torch.randint(world.surrogate.classes, (len(records),), generator=generator)
-        records = Records(records.images, labels)
+        records = Records(records.images, labels.to(records.labels.device))
     return ClientJob(job.client, job.round, job.start, records, stream)
 
 
