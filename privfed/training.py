@@ -146,6 +146,23 @@ class FlatParams:
         return {name: view.detach() for name, view in self.views.items()}
 
 
+@torch.no_grad()
+def descend(buffer: Tensor, gradient: Tensor, velocity: Tensor, active: Tensor, recipe: Recipe) -> None:
+    """One SGD step in place, as torch.optim.SGD without dampening.
+
+    Args:
+        buffer, gradient, velocity: shape (M, P); `velocity` is updated too, and zero at first.
+        active: shape (M, 1); a model with 0, without a record in this step, stays where it is.
+        recipe: learning rate, momentum and weight decay.
+    """
+    if recipe.weight_decay:
+        gradient = gradient.add(buffer, alpha=recipe.weight_decay)
+    if recipe.momentum:
+        velocity.copy_(torch.where(active > 0, velocity * recipe.momentum + gradient, velocity))
+        gradient = velocity
+    buffer.sub_(gradient * active, alpha=recipe.lr)
+
+
 def _train_stack(tasks: list[Task]) -> list[Params]:
     spec, recipe = tasks[0].spec, tasks[0].recipe
     if recipe.epochs == 0 or not any(len(t.records) for t in tasks):
@@ -160,19 +177,8 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
             x = apply(x, draw(recipe.dsa, step.generators))
         loss = weighted_loss(forward(spec, flat.views, x), y, step.weight)
         gradient = flat.gradient(loss.sum())
-        _descend(flat.buffer, gradient, velocity, step.weight.amax(1, keepdim=True), recipe)
+        descend(flat.buffer, gradient, velocity, step.weight.amax(1, keepdim=True), recipe)
     return unstack(flat.detached())
-
-
-@torch.no_grad()
-def _descend(buffer: Tensor, gradient: Tensor, velocity: Tensor, active: Tensor, recipe: Recipe) -> None:
-    """One SGD step in place; models with no record in this step (active 0) stay where they are."""
-    if recipe.weight_decay:
-        gradient = gradient.add(buffer, alpha=recipe.weight_decay)
-    if recipe.momentum:
-        velocity.copy_(torch.where(active > 0, velocity * recipe.momentum + gradient, velocity))
-        gradient = velocity
-    buffer.sub_(gradient * active, alpha=recipe.lr)
 
 
 def _padded(tasks: list[Task]) -> tuple[Tensor, Tensor]:
