@@ -33,7 +33,7 @@ class Bar:
 
 
 def bars(checks: Sequence[Check]) -> tuple[Bar | None, ...]:
-    """A bar for each check, None without an estimate; checks of one metric share one axis."""
+    """A bar for each check, None without an estimate; checks of one metric and limit share an axis."""
     alike: dict[tuple[object, ...], list[Check]] = {}
     for check in checks:
         alike.setdefault(_kind(check), []).append(check)
@@ -42,7 +42,8 @@ def bars(checks: Sequence[Check]) -> tuple[Bar | None, ...]:
 
 
 def _kind(check: Check) -> tuple[object, ...]:
-    return () if check.estimate is None else (check.estimate.metric, *sorted(check.estimate.params.items()))
+    estimate = check.estimate
+    return () if estimate is None else (check.limit, estimate.metric, *sorted(estimate.params.items()))
 
 
 def _bar(check: Check, low: float, high: float) -> Bar | None:

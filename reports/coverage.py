@@ -10,6 +10,7 @@ from reports.record import Cell, Record
 
 Place = tuple[str, str]
 """An observer and the artefact it reads."""
+GAPS = ("not tested", "not applicable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Spot:
         worst: the cell with the highest AUC of those that ran.
         ran: number of arms on which it ran.
         errors: cells that crashed.
-        others: cells that did not run, for their status and reason.
+        others: cells that did not run, for their status and reason; what nobody tried comes first.
     """
 
     worst: Cell | None
@@ -86,7 +87,7 @@ def _spot(cells: Sequence[Cell]) -> Spot:
         worst=max(ran, key=auc, default=None),
         ran=len({c.arm for c in ran}),
         errors=tuple(c for c in cells if c.status == "error"),
-        others=tuple(c for c in cells if c.status in ("not applicable", "not tested")),
+        others=tuple(sorted((c for c in cells if c.status in GAPS), key=lambda c: GAPS.index(c.status))),
     )
 
 

@@ -211,3 +211,11 @@ def test_a_label_box_follows_its_anchor() -> None:
     assert start.left == end.right == 100
     assert middle.left < 100 < middle.right
     assert overlap(start, Box(0, 0, 1, 1)) == 0
+
+
+def test_checks_with_different_limits_do_not_squeeze_each_other() -> None:
+    strict = check(
+        "A", "INCONCLUSIVE", estimate("tpr_at_fpr", 0.02, 0.01, fpr=0.01), 0.03, PLACE
+    )
+    loose = check("B", "FAIL", estimate("tpr_at_fpr", 0.3, 0.05, fpr=0.01), 0.1, PLACE)
+    assert [bar.high for bar in bars([strict, loose]) if bar] == ["0.04", "0.4"]
