@@ -214,8 +214,6 @@ def test_a_label_box_follows_its_anchor() -> None:
 
 
 def test_checks_with_different_limits_do_not_squeeze_each_other() -> None:
-    strict = check(
-        "A", "INCONCLUSIVE", estimate("tpr_at_fpr", 0.02, 0.01, fpr=0.01), 0.03, PLACE
-    )
+    strict = check("A", "INCONCLUSIVE", estimate("tpr_at_fpr", 0.02, 0.01, fpr=0.01), 0.03, PLACE)
     loose = check("B", "FAIL", estimate("tpr_at_fpr", 0.3, 0.05, fpr=0.01), 0.1, PLACE)
     assert [bar.high for bar in bars([strict, loose]) if bar] == ["0.04", "0.4"]
