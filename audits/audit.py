@@ -10,6 +10,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+from joblib import Parallel, delayed
+
 from audits import controls, store
 from audits.assemble import (
     arm_rows,
@@ -45,13 +48,13 @@ class Steps:
     """How an audit tells what it is doing.
 
     Attributes:
-        preparing: called with the title of each setting before its prior is trained.
+        preparing: called before the priors are trained or recalled.
         playing: called with all jobs before the game; returns what to call with each number of
             federations finished.
         judging: called before the statistics.
     """
 
-    preparing: Callable[[str], None]
+    preparing: Callable[[], None]
     playing: Callable[[Sequence[Job]], Callable[[int], None]]
     judging: Callable[[], None]
 
@@ -90,10 +93,8 @@ def audit(request: Request, steps: Steps) -> Record:
     """
     ready, policy, root = request.ready, request.policy, request.root
     selected = probes()
-    settings = []
-    for i, plan in enumerate(ready.plan.settings):
-        steps.preparing(plan.title)
-        settings.append(prepare(ready, i, request.dataset, request.seed, root, request.device))
+    steps.preparing()
+    settings = _prepare_all(request)
     work = {
         (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root)
         for s in settings
@@ -108,6 +109,19 @@ def audit(request: Request, steps: Steps) -> Record:
     checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
     run = _run(request, settings)
     return _record(ready, policy, run, findings, checked, checks, settings, root)
+
+
+def _prepare_all(request: Request) -> list[Setting]:
+    """Every setting, in parallel: most of the time goes into training the priors."""
+    indices = range(len(request.ready.plan.settings))
+    found = Parallel(n_jobs=request.workers)(delayed(_prepare)(request, i) for i in indices)
+    return list(found)
+
+
+def _prepare(request: Request, index: int) -> Setting:
+    # One thread: two would change the last bits of the prior, and with them the record.
+    torch.set_num_threads(1)
+    return prepare(request.ready, index, request.dataset, request.seed, request.root, request.device)
 
 
 def run_controls(findings: Sequence[Finding], policy: Policy) -> list[Control]:

@@ -171,8 +171,8 @@ def _run(console: Console, request: Request) -> Record:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("Preparing", total=None)
 
-        def preparing(title: str) -> None:
-            progress.update(bar, description=f"Preparing: {title}")
+        def preparing() -> None:
+            progress.update(bar, description="Training or recalling the priors")
 
         def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
             open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())

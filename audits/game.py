@@ -199,7 +199,9 @@ def _train(job: Job) -> None:
     outcomes = run(arm.pipeline, world, federations)
     seconds = (time.process_time() - start) / len(outcomes)
     for outcome, federation, folder in zip(outcomes, federations, job.folders, strict=True):
-        store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
+        # What an interrupted run had finished comes out the same, and may have been read already.
+        if not store.is_complete(folder):
+            store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
 
 
 def _world(setting: Setting, arm: Arm) -> World:
