@@ -29,6 +29,15 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class UtilityTable:
+    """The models of one setting; each row holds its relation to each baseline, nothing for a baseline."""
+
+    setting: str
+    baselines: tuple[str, ...]
+    rows: tuple[tuple[Utility, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Criterion:
     """One of the three criteria, and what in the record speaks to it."""
 
@@ -97,6 +106,24 @@ def comparisons(record: Record) -> tuple[Comparison, ...]:
     )
 
 
+def utility_tables(record: Record) -> tuple[UtilityTable, ...]:
+    """Accuracies by setting, in the order of settings and arms."""
+    tables = (_utility_table(record, setting) for setting in setting_order(record))
+    return tuple(table for table in tables if table.rows)
+
+
+def _utility_table(record: Record, setting: str) -> UtilityTable:
+    rows = [u for arm in arm_order(record) for u in record.utility if (u.setting, u.arm) == (setting, arm)]
+    versus = [c for c in comparisons(record) if c.setting == setting]
+    baselines = unique(c.theirs.arm for c in versus)
+    relations = {(c.ours.arm, c.ours.model, c.theirs.arm): c.relation for c in versus}
+    return UtilityTable(
+        setting,
+        baselines,
+        tuple((u, tuple(relations.get((u.arm, u.model, b), "") for b in baselines)) for u in rows),
+    )
+
+
 def _baselines(record: Record, ours: Utility, by_arm: dict[str, str]) -> list[Utility]:
     arms = [a for a, role in by_arm.items() if role == "baseline"]
     rows = ([u for u in record.utility if (u.setting, u.arm) == (ours.setting, a)] for a in arms)
@@ -124,9 +151,10 @@ def severity(check: Check) -> tuple[int, bool]:
 
 
 def without_claim(record: Record) -> tuple[str, ...]:
-    """Ids of arms for which no card states an epsilon."""
+    """Ids of arms for which no card states an epsilon; controls are no pipelines anybody would run."""
     claimed = {card.arm for card in record.dp if card.epsilon is not None}
-    return tuple(a for a in arm_order(record) if a not in claimed)
+    by_arm = roles(record)
+    return tuple(a for a in arm_order(record) if a not in claimed and by_arm[a] != "control")
 
 
 def claims(record: Record) -> tuple[DpCard, ...]:

@@ -12,7 +12,7 @@ Cross = tuple[float, float, float, float, float, float]
 Spot = tuple[float, float, str]
 """Where a text stands and its SVG text-anchor."""
 
-CHARACTER, ASCENT, DESCENT = 6.9, 10, 3
+CHARACTER, ASCENT, DESCENT = 7.3, 10, 3
 OUTSIDE = 10.0  # a label cut by the frame is worse than one that covers a line
 FAR = 1.5  # between two free places the nearer one
 

@@ -87,7 +87,11 @@ def interval(estimate: Estimate | None) -> str:
         return "not resolved"
     if estimate.value is not None and estimate.value == estimate.lower == estimate.upper:
         return number(estimate.value)
-    return f"{number(estimate.value)} [{number(estimate.lower)}, {number(estimate.upper)}]"
+    return f"{_fixed(estimate.value)} [{_fixed(estimate.lower)}, {_fixed(estimate.upper)}]"
+
+
+def _fixed(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
 
 
 def limit(rule: Limit) -> str:
