@@ -23,6 +23,10 @@ _MOST = 2**22
 _GRID = 500
 
 
+_FEASIBLE = 1_000_000
+"""Units per side beyond which no plan could follow the advice."""
+
+
 def required_n(
     metric: str, params: Mapping[str, float], limit: float, power: float = 0.8, alpha: float = 0.05
 ) -> int | None:
@@ -88,7 +92,7 @@ def n_to_decide(estimate: Estimate, limit: float) -> int | None:
 
     Approximate: the value is taken to stay, and the half width towards the limit to shrink with the
     root of the number of units, federations growing along where they carry the spread. None when
-    there is no value, or when it lies on the limit and no number decides.
+    there is no value, or when it lies so near the limit that more than a million would be needed.
     """
     if estimate.value is None or estimate.value == limit:
         return None
@@ -98,6 +102,8 @@ def n_to_decide(estimate: Estimate, limit: float) -> int | None:
     units = min(estimate.n_in, estimate.n_out) or max(estimate.n_in, estimate.n_out)
     growth = abs(bound - estimate.value) / abs(limit - estimate.value)
     needed = math.ceil(units * max(1.0, growth) ** 2)
+    if needed > _FEASIBLE:
+        return None
     if estimate.metric != "tpr_at_fpr" or estimate.value < limit:
         return needed
     return max(needed, least_to_fail(estimate.params["fpr"], estimate.level_lower))
