@@ -162,10 +162,11 @@ def claims(record: Record) -> tuple[DpCard, ...]:
     return tuple(card for card in record.dp if card.epsilon is not None)
 
 
-def taxonomy(record: Record) -> tuple[tuple[str, tuple[Taxonomy, ...]], ...]:
-    """Attacks with the ids their cells carry; attacks without an id are left out."""
-    attacks = unique(c.attack for c in record.cells if c.taxonomy)
-    return tuple((a, unique(t for c in record.cells if c.attack == a for t in c.taxonomy)) for a in attacks)
+def taxonomy(record: Record) -> tuple[tuple[Taxonomy, tuple[str, ...]], ...]:
+    """Each published id with the attacks that ran under it; a gap or a yardstick covers no id."""
+    cells = [c for c in record.cells if c.status == "run" and not c.baseline]
+    ids = unique(t for c in cells for t in c.taxonomy)
+    return tuple((t, unique(c.attack for c in cells if t in c.taxonomy)) for t in ids)
 
 
 def sharpest_tpr(record: Record) -> Estimate | None:
@@ -182,8 +183,8 @@ def criteria(record: Record) -> tuple[Criterion, ...]:
     member = _attacks_with(record, MEMBERSHIP)
     rebuilt = _attacks_with(record, RECONSTRUCTION)
     groups = _attacks_with(record, PROPERTY)
-    formal = tuple(c.id for c in record.checks if c.estimate and c.estimate.metric == "formal_epsilon")
-    checks = tuple(c.id for c in record.checks if c.attack in member)
+    formal = unique(c.id for c in record.checks if c.estimate and c.estimate.metric == "formal_epsilon")
+    checks = unique(c.id for c in record.checks if c.attack in member)
     return (
         Criterion(
             "Singling out",

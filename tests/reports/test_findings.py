@@ -46,6 +46,27 @@ def test_a_criterion_without_a_test_says_so() -> None:
     assert "membership inference" in findings.criteria(empty())[2].gap
 
 
+def test_a_criterion_names_each_rule_once() -> None:
+    record = example()
+    twice = record.model_copy(update={"checks": record.checks * 2})
+    assert findings.criteria(twice) == findings.criteria(record)
+
+
+def test_a_published_id_names_the_attacks_that_ran_under_it() -> None:
+    rows = findings.taxonomy(example())
+    assert [entry.id for entry, _ in rows] == ["NISTAML.033", "AML.T0024.000", "ML04:2023"]
+    assert all(set(attacks) == {"loss", "LiRA online", "RMIA"} for _, attacks in rows)
+
+
+def test_accuracies_stand_beside_their_baselines() -> None:
+    same, other = findings.utility_tables(example())
+    assert (same.setting, other.setting) == ("same-classes", "other-classes")
+    assert same.baselines == ("prior-only", "public-classifier")
+    relations = {row.arm: found for row, found in same.rows}
+    assert relations["fedavg"] == ("above", "above")
+    assert relations["prior-only"] == ("", "")
+
+
 def test_coverage_shows_the_worst_audited_arm_and_counts_those_that_ran() -> None:
     table = coverage.coverage(example())[0]
     line = next(line for line in table.lines if line.attack == "LiRA online")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from tests.reports.example import empty, example
 from tests.reports.example_results import estimate
 
 
+@settings(max_examples=30)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
 def test_any_text_survives_the_trip_through_json(name: str) -> None:
     record = empty().model_copy(update={"title": name})
