@@ -1,0 +1,194 @@
+"""From evidence and controls to rows: none vanishes, none passes unproven, crashes and doubts are named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from audits.coverage import IMAGES, SERVER, Probe, probes
+from audits.evidence import Evidence
+from audits.judging import Judged, judge_all
+from audits.policy import load_policy
+from audits.statistics import federated_mean
+from audits.verdict import overall
+from privfed.claims import Claim
+from privfed.randomness import Stream
+from privfed.release import Observer
+from reports.record import Check, Control
+from tests.audits import tiny
+from tests.audits.designs import Design
+
+LOSS, ONLINE, OFFLINE, RMIA = "loss threshold", "LiRA online", "LiRA offline", "RMIA"
+EPSILON = """\
+  - id: EPSILON
+    title: Formal
+    metric: {name: formal_epsilon, delta: 1.0e-5}
+    arms: claiming
+    limit: {op: "<=", value: 8}
+    rationale: because
+"""
+CLAIM = Claim(
+    epsilon=3.0, delta=1e-5, unit="record", neighbouring="add_or_remove_one", accountant="pld",
+    sampling="poisson", mechanism="gaussian", assumptions=(), outside=(),
+)  # fmt: skip
+
+
+def probe(name: str, observer: Observer = SERVER) -> Probe:
+    return next(p for p in probes() if (p.name, p.observer) == (name, observer))
+
+
+def evidence(name: str, shift: float = 0.0, observer: Observer = SERVER, crashed: str = "") -> Evidence:
+    scores, included = Design(shift).draw(np.random.default_rng(1), 8, 400)
+    canaries = np.zeros(400, dtype=bool)
+    found = None if crashed else scores
+    return Evidence(probe(name, observer), found, included, canaries, Stream(0), crashed)
+
+
+def arm(*found: Evidence, id: str = "fedavg", setting: str = "s", claim: Claim | None = None) -> Judged:
+    return Judged(setting, id, True, ("twin",), found, claim, partial(federated_mean, np.ones((16, 200))))
+
+
+def control(attack: str, passed: bool = True, kind: str = "positive", of: str = "twin") -> Control:
+    return Control.model_validate({
+        "kind": kind, "setting": "s", "arm": of, "attack": attack,
+        "observer": "" if kind == "blind" else "server", "estimate": None, "expectation": "",
+        "passed": passed, "reason": "" if passed else "AUC 0.520 [0.490, 0.550]",
+    })  # fmt: skip
+
+
+def judged(arms: list[Judged], controls: list[Control], text: str = tiny.POLICY, limit: float = 0.6) -> Check:
+    (row,) = rows(arms, controls, text, limit)
+    return row
+
+
+def rows(
+    arms: list[Judged], controls: list[Control], text: str = tiny.POLICY, limit: float = 0.6
+) -> tuple[Check, ...]:
+    return judge_all(load_policy(text.replace("0.99", str(limit))), arms, controls)
+
+
+def test_within_the_limit_with_a_proven_attack_passes() -> None:
+    row = judged([arm(evidence(LOSS))], [control(LOSS)])
+    assert (row.verdict, row.arm, row.setting, row.attack, row.observer) == (
+        "PASS", "fedavg", "s", LOSS, "server"
+    )  # fmt: skip
+    assert "left out" not in row.message
+
+
+def test_a_pass_without_any_positive_control_is_none() -> None:
+    row = judged([arm(evidence(LOSS))], [])
+    assert (row.verdict, row.reason_code) == ("INCONCLUSIVE", "instrument_invalid")
+    assert row.message.startswith("no positive control was run")
+
+
+def test_a_leak_that_was_found_needs_no_positive_control() -> None:
+    assert judged([arm(evidence(LOSS, 2.0))], []).verdict == "FAIL"
+
+
+def test_a_control_of_another_setting_or_observer_proves_nothing() -> None:
+    elsewhere = control(LOSS).model_copy(update={"setting": "t"})
+    other = control(LOSS).model_copy(update={"observer": "client"})
+    assert judged([arm(evidence(LOSS))], [elsewhere, other]).reason_code == "instrument_invalid"
+
+
+@pytest.mark.parametrize(("kind", "of"), [("positive", "twin"), ("negative", "fedavg"), ("negative", "twin")])
+def test_an_attack_whose_control_failed_is_left_out_and_named(kind: str, of: str) -> None:
+    """What it would have found counts neither way."""
+    controls = [control(LOSS), control(ONLINE), control(ONLINE, False, kind, of)]
+    row = judged([arm(evidence(LOSS), evidence(ONLINE, 2.0))], controls)
+    assert (row.verdict, row.attack) == ("PASS", LOSS)
+    assert row.message.endswith(
+        f"; LiRA online left out: its {kind} control failed (AUC 0.520 [0.490, 0.550])"
+    )
+
+
+def test_a_decoy_control_of_another_arm_counts_for_that_arm_alone() -> None:
+    controls = [control(LOSS), control(LOSS, False, "negative", "fedprox")]
+    arms = [arm(evidence(LOSS)), arm(evidence(LOSS), id="fedprox")]
+    assert [r.verdict for r in rows(arms, controls)] == ["PASS", "INCONCLUSIVE"]
+
+
+def test_without_any_valid_attack_the_instrument_is_invalid() -> None:
+    controls = [control(LOSS, False), control(ONLINE, False)]
+    row = judged([arm(evidence(LOSS, 2.0), evidence(ONLINE, 2.0))], controls)
+    assert (row.verdict, row.reason_code) == ("INCONCLUSIVE", "instrument_invalid")
+    assert "loss threshold left out: " in row.message
+    assert "; LiRA online left out: " in row.message
+
+
+def test_members_that_differ_from_the_start_make_every_attack_invalid() -> None:
+    row = judged([arm(evidence(LOSS))], [control(LOSS), control("raw", False, "blind", "")])
+    assert row.reason_code == "instrument_invalid"
+    assert "members and non-members differ before any training" in row.message
+
+
+@pytest.mark.parametrize("kind", ["negative", "blind"])
+def test_a_control_that_the_policy_calls_optional_takes_nothing_away(kind: str) -> None:
+    text = tiny.POLICY.replace("0.6}}", f"0.6}}, {kind}: optional}}")
+    assert judged([arm(evidence(LOSS))], [control(LOSS), control(LOSS, False, kind)], text).verdict == "PASS"
+
+
+def test_one_crash_is_an_error_for_the_rows_that_count_that_attack() -> None:
+    arms = [arm(evidence(LOSS), evidence(RMIA, crashed="ValueError: no"))]
+    row = judged(arms, [control(LOSS)])
+    assert (row.verdict, row.reason_code, row.message) == ("ERROR", "crashed", "RMIA: ValueError: no")
+    text = tiny.POLICY.replace("    rationale", "    attack: loss threshold\n    rationale")
+    assert judged(arms, [control(LOSS)], text).verdict == "PASS"
+
+
+def test_every_arm_and_setting_has_its_row_in_the_order_of_the_policy() -> None:
+    arms = [arm(evidence(LOSS)), arm(evidence(LOSS), setting="t"), arm(evidence(LOSS, 2.0), id="leaky")]
+    found = rows(arms, [control(LOSS)], tiny.POLICY + EPSILON)
+    assert [(r.id, r.setting, r.arm) for r in found[:3]] == [
+        ("AUC-SERVER", "s", "fedavg"), ("AUC-SERVER", "t", "fedavg"), ("AUC-SERVER", "s", "leaky"),
+    ]  # fmt: skip
+    assert found[3].id == "EPSILON"
+
+
+def test_an_arm_that_releases_no_such_artefact_has_no_row_if_another_does() -> None:
+    text = tiny.POLICY.replace("observer: server", "observer: outsider with synthetic")
+    arms = [arm(evidence(LOSS)), arm(evidence("nearest neighbour", observer=IMAGES), id="feddgm")]
+    assert [r.arm for r in rows(arms, [], text)] == ["feddgm"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("observer: server", "observer: client", "nothing was seen by 'client' on these arms"),
+        ("observer: server", "observer: outsider with sythetic", "nothing was seen by 'outsider with sythe"),
+        ("observer:", "arms: fedagv\n    observer:", "no arm 'fedagv' (there is fedavg)"),
+        ("observer:", "settings: t\n    observer:", "no setting 't' (there is s)"),
+    ],
+)
+def test_a_rule_that_matches_nothing_has_a_row_that_says_so(old: str, new: str, message: str) -> None:
+    row = judged([arm(evidence(LOSS))], [control(LOSS)], tiny.POLICY.replace(old, new))
+    assert (row.verdict, row.reason_code, row.blocking) == ("INCONCLUSIVE", "nothing_evaluated", True)
+    assert (row.setting, row.arm, row.estimate) == ("", "", None)
+    assert row.message.startswith(message)
+    assert overall([row]).exit_code == 5
+
+
+def test_a_name_that_matches_nothing_blocks_beside_one_that_does() -> None:
+    text = tiny.POLICY.replace("observer:", "arms: [fedavg, fedagv]\n    observer:")
+    found = rows([arm(evidence(LOSS))], [control(LOSS)], text)
+    assert [r.verdict for r in found] == ["PASS", "INCONCLUSIVE"]
+    assert overall(found).exit_code == 3
+
+
+def test_a_rule_on_claims_where_nobody_claims_says_so() -> None:
+    found = rows([arm(evidence(LOSS))], [control(LOSS)], tiny.POLICY + EPSILON)
+    assert found[1].message == "no audited arm makes a differential-privacy claim"
+    claiming = rows([arm(evidence(LOSS), claim=CLAIM)], [control(LOSS)], tiny.POLICY + EPSILON)
+    assert (claiming[1].verdict, claiming[1].arm) == ("PASS", "fedavg")
+    over = rows(
+        [arm(evidence(LOSS), claim=replace(CLAIM, epsilon=9.0))], [control(LOSS)], tiny.POLICY + EPSILON
+    )
+    assert over[1].verdict == "FAIL"
+
+
+def test_accuracy_needs_no_attack_and_no_control() -> None:
+    text = tiny.POLICY.replace("metric: auc\n    observer: server", "metric: accuracy").replace("<=", ">=")
+    assert judged([arm()], [], text).verdict == "PASS"
