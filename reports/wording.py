@@ -246,7 +246,7 @@ def levels(estimate: Estimate) -> str:
 def epsilon_meaning(fpr: float, tpr: float) -> str:
     """What a bound on the TPR at one FPR says."""
     if tpr >= 0.9995:
-        return f"At an FPR of {percent(fpr)} the claim bounds nothing."
+        return f"At an FPR of {percent(fpr)} the claim bounds next to nothing."
     return f"At an FPR of {percent(fpr)} no attack may find more than {percent(tpr)} of the members."
 
 

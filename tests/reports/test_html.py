@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import text
+from reports import markdown, text
 from reports.html import render
-from reports.record import Record
+from reports.record import Record, to_json
 from tests.reports.example import empty, example
 from tests.reports.hostile import TEXTS, poisoned
 from tests.reports.large import large
@@ -140,6 +145,29 @@ def _renamed(name: str) -> Record:
 
 def test_the_same_record_gives_the_same_bytes(html: str) -> None:
     assert render(Record.model_validate_json(example().model_dump_json())) == html
+
+
+@pytest.mark.parametrize("module", ["html", "markdown"])
+def test_a_fresh_process_gives_the_same_bytes(module: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(to_json(example()), encoding="utf-8")
+    program = (
+        f"import hashlib, sys; from reports import record, {module}; "
+        f"text = {module}.render(record.from_json(open(sys.argv[1], encoding='utf-8').read())); "
+        "print(hashlib.sha256(text.encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(path)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    here = {"html": render, "markdown": markdown.render}[module](example())
+    assert digests == {hashlib.sha256(here.encode()).hexdigest()}
 
 
 def test_a_large_record_stays_under_a_megabyte() -> None:
