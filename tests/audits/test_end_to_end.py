@@ -50,7 +50,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audit(plan: Path, out: Path, cache: Path, *options: str) -> Result:
-    arguments = ["audit", str(plan), "--out", str(out), "--jobs", "1", *options]
+    arguments = ["audit", str(plan), "--out", str(out), "--jobs", "1", "--device", "cpu", *options]
     return CliRunner().invoke(app, arguments, env={"PRIVFED_CACHE": str(cache)})
 
 
@@ -239,6 +239,7 @@ def test_a_new_attack_on_the_same_federations_trains_nothing(
 def process(plan: Path, out: Path, cache: Path, jobs: int) -> subprocess.Popen[str]:
     """An audit in processes of its own, with the command line's own start."""
     command = [sys.executable, "-c", MAIN, "audit", str(plan), "--out", str(out), "--jobs", str(jobs)]
+    command += ["--device", "cpu"]
     environment = os.environ | {"PRIVFED_CACHE": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=out.parent, env=environment, start_new_session=True, text=True,

@@ -1,0 +1,78 @@
+"""Controls: a planted leak must be found, chance must look like chance, members must not differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from audits import controls
+from audits.coverage import SERVER, probes
+from audits.evidence import Evidence
+from privfed.randomness import Stream
+from privfed.records import Records
+from tests.audits.designs import Design, most_misses
+from tests.audits.null_games import null_settings
+
+PROBE = next(p for p in probes() if p.observer == SERVER)
+
+
+def evidence(shift: float, seed: int = 0, canaries: int = 0) -> Evidence:
+    scores, included = Design(shift, difficulty=1.0).draw(np.random.default_rng(seed), 12, 120)
+    return Evidence(PROBE, scores, included, np.arange(120) < canaries, Stream(seed))
+
+
+@pytest.mark.parametrize(("shift", "found"), [(4.0, True), (0.0, False), (0.3, False)])
+def test_a_planted_leak_must_be_found(shift: float, found: bool) -> None:
+    (control,) = controls.positive("s", "twin", [evidence(shift)], 0.6)
+    assert control.passed == found
+    assert (control.kind, control.arm, control.observer) == ("positive", "twin", "server")
+    assert control.attack == PROBE.name
+    assert control.expectation == "lower bound of the AUC >= 0.6"
+    assert bool(control.reason) != found
+
+
+def test_the_leak_is_looked_for_among_canaries_where_there_are_some() -> None:
+    """Natural records may be easy to tell for other reasons; what was planted are the canaries."""
+    whole = evidence(4.0, canaries=40)
+    assert whole.scores is not None
+    blurred = whole.scores.copy()
+    blurred[:, :40] = np.random.default_rng(1).normal(size=(12, 40))
+    (control,) = controls.positive("s", "twin", [replace(whole, scores=blurred)], 0.6)
+    assert not control.passed
+
+
+@pytest.mark.parametrize(("shift", "chance"), [(0.0, True), (1.5, False), (-1.5, False)])
+def test_membership_that_reached_nothing_must_be_at_chance(shift: float, chance: bool) -> None:
+    (control,) = controls.negative("s", "a", [evidence(shift)], family=20)
+    assert control.passed == chance
+    assert control.expectation == "interval of the AUC at 99.8750% a side holds 0.5"
+
+
+def test_sound_instruments_rarely_fail_any_control() -> None:
+    """The level is shared by the family, so that at most one audit in twenty has a false alarm."""
+    audits = 60
+    alarms = 0
+    for audit in range(audits):
+        family = [evidence(0.0, seed=1000 * audit + k) for k in range(10)]
+        alarms += not all(c.passed for c in controls.negative("s", "a", family, len(family)))
+    assert alarms <= most_misses(audits)
+
+
+def test_an_attack_without_scores_has_no_control() -> None:
+    silent = replace(evidence(0.0), scores=None)
+    assert controls.positive("s", "twin", [silent], 0.6) == []
+    assert controls.negative("s", "a", [silent], 1) == []
+
+
+@pytest.mark.parametrize(("shift", "passed"), [(0.0, True), (1.0, False)])
+def test_members_that_differ_before_training_are_noticed(shift: float, passed: bool) -> None:
+    (setting,) = null_settings([1], 200)
+    included = np.tile(np.random.default_rng(3).random(200) < 0.5, (4, 1))
+    old = setting.candidates.records
+    images = old.images + shift * torch.from_numpy(included[0])[:, None, None, None]
+    brighter = replace(setting.candidates, records=Records(images.float(), old.labels))
+    control = controls.blind(replace(setting, candidates=brighter), included, family=10)
+    assert (control.kind, control.passed) == ("blind", passed)
