@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
 from privfed.accounting import second_opinions
 from privfed.claims import Claim, max_tpr
+from privfed.hooks import LocalHook
 from privfed.transcript_files import MANIFEST
 from reports.record import (
     Arm,
@@ -254,15 +256,17 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
     )
 
 
+@cache
+def _opinions(hook: LocalHook | None, rounds: int, delta: float) -> dict[str, float]:
+    """Epsilon by other accountants; the same in every setting, and seconds to compute."""
+    event = getattr(hook, "event", None)
+    return {} if event is None else second_opinions([event] * rounds, delta)
+
+
 def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
     if claim is None:
         return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
-    events = [
-        hook.event for hook in (finding.arm.hooks.local,) if hook is not None and hasattr(hook, "event")
-    ]
-    opinions = (
-        second_opinions(events * finding.arm.pipeline.rounds, claim.delta) if events and events[0] else {}
-    )
+    opinions = _opinions(finding.arm.hooks.local, finding.arm.pipeline.rounds, claim.delta)
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,

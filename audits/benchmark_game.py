@@ -90,7 +90,7 @@ def second_audit_ratio(scale: Scale, repeats: int = 3) -> Ratio:
         def auditing(store: Path) -> None:
             policy = packaged_policy(ready.plan.policy)
             request = Request(ready, policy, dataset, ready.plan.seed, 1, store, "cpu", "benchmark")
-            audit(request, Steps(lambda title: None, _quiet, lambda: None))
+            audit(request, Steps(lambda: None, _quiet, lambda: None))
 
         def first() -> None:
             stores.append(root / f"store-{len(stores)}")

@@ -51,7 +51,7 @@ def probes() -> tuple[Probe, ...]:
     ]
     return (
         *on_models,
-        Probe("distil-and-test", DistilAndTest(), SERVER, "client update"),
+        Probe("distil-and-test", DistilAndTest(DistilledNearest(ipc=2)), SERVER, "client update"),
         Probe("nearest neighbour", NearestNeighbour(), IMAGES, "synthetic images"),
         Probe("calibrated nearest", CalibratedNearest(), IMAGES, "synthetic images"),
         Probe("class means of members", _means("class_means"), IMAGES, "synthetic images", baseline=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -35,6 +35,7 @@ class Evidence:
         canaries: shape (n,).
         stream: decides in which federation each unit is scored for TPR at FPR.
         crashed: why the attack failed to run, if it did.
+        known: measures already worked out, so that none is twice.
     """
 
     probe: Probe
@@ -43,6 +44,9 @@ class Evidence:
     canaries: Bools
     stream: Stream
     crashed: str = ""
+    known: dict[tuple[str, float | None, str], Callable[[float], Estimate]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def estimate(self, metric: str, fpr: float | None, part: str, level: float) -> Estimate:
         """AUC, or TPR at `fpr`, over "all", "natural" or "canaries", with bounds at `level`."""
@@ -50,6 +54,12 @@ class Evidence:
 
     def measure(self, metric: str, fpr: float | None, part: str) -> Callable[[float], Estimate]:
         """The same as a function of the level alone: what is costly is done once."""
+        asked = (metric, fpr, part)
+        if asked not in self.known:
+            self.known[asked] = self._measure(*asked)
+        return self.known[asked]
+
+    def _measure(self, metric: str, fpr: float | None, part: str) -> Callable[[float], Estimate]:
         scores, included = self._part(part)
         if metric == "auc":
             return auc_at(scores, included)

@@ -101,16 +101,17 @@ def auc_at(scores: Floats, included: Bools) -> Callable[[float], Estimate]:
         included: shape (F, n).
     """
     _expect_same_shape(scores, included, ndim=2)
-    usable = [f for f in range(len(scores)) if np.isfinite(auc(scores[f], included[f]))]
-    if not usable:
+    place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
+    usable = ~np.isnan(place).all(axis=1)
+    if not usable.any():
         reason = "no federation scored both a member and a non-member"
         return partial(_absent, "auc", _METHOD_AUC, reason=reason)
-    scores, included = scores[usable], included[usable]
-    scored = ~np.isnan(scores)
+    place, included = place[usable], included[usable]
+    scored = ~np.isnan(place)
     n_in = int((included & scored).any(axis=0).sum())
     n_out = int((~included & scored).any(axis=0).sum())
-    spread = _auc_spread(scores, included)
-    if len(usable) == 1 and spread.units < 2:
+    spread = _auc_spread(place, included)
+    if len(place) == 1 and spread.units < 2:
         reason = f"one federation needs at least 2 members and 2 non-members, got {n_in} and {n_out}"
         return partial(_absent, "auc", _METHOD_AUC, reason=reason)
     return partial(_estimate, "auc", _METHOD_AUC, spread, n_in=n_in, n_out=n_out)
@@ -167,16 +168,15 @@ def one_score_per_unit(included: Bools, scores: Floats, stream: Stream) -> tuple
     return score[member & scored], score[~member & scored]
 
 
-def _auc_spread(scores: Floats, included: Bools) -> Spread:
-    """AUC of each federation, and each record's influence on their mean."""
-    place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
+def _auc_spread(place: Floats, included: Bools) -> Spread:
+    """AUC of each federation from its placements, and each record's influence on their mean."""
     inside = included & ~np.isnan(place)
     outside = ~included & ~np.isnan(place)
     m, n = inside.sum(axis=1), outside.sum(axis=1)
     values = np.where(inside, place, 0.0).sum(axis=1) / m
     # The root of m(m-1), not m: then one federation alone has exactly DeLong's variance.
     size = np.where(included, _unbiased(m)[:, None], _unbiased(n)[:, None])
-    influence = np.where(inside | outside, (place - values[:, None]) / (size * len(scores)), 0.0)
+    influence = np.where(inside | outside, (place - values[:, None]) / (size * len(place)), 0.0)
     return Spread(values, influence, units=int(np.minimum(m, n).max()), reach=0.5)
 
 
