@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
 from privfed.accounting import second_opinions
 from privfed.claims import Claim, max_tpr
-from privfed.hooks import LocalHook
 from privfed.transcript_files import MANIFEST
 from reports.record import (
     Arm,
@@ -257,7 +257,7 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
 
 
 @cache
-def _opinions(hook: LocalHook | None, rounds: int, delta: float) -> dict[str, float]:
+def _opinions(hook: Hashable, rounds: int, delta: float) -> dict[str, float]:
     """Epsilon by other accountants; the same in every setting, and seconds to compute."""
     event = getattr(hook, "event", None)
     return {} if event is None else second_opinions([event] * rounds, delta)
@@ -266,7 +266,7 @@ def _opinions(hook: LocalHook | None, rounds: int, delta: float) -> dict[str, fl
 def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
     if claim is None:
         return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
-    opinions = _opinions(finding.arm.hooks.local, finding.arm.pipeline.rounds, claim.delta)
+    opinions = _opinions(cast(Hashable, finding.arm.hooks.local), finding.arm.pipeline.rounds, claim.delta)
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,

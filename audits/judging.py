@@ -122,9 +122,7 @@ def _question(row: _Row, document: Document[Policy]) -> Question:
     if not row.usable:
         return Question(limit, {}, rule.blocking, Obstacle("instrument_invalid", _omissions(row)))
     metric, fpr = rule.metric.name, rule.metric.fpr
-    attacks: Mapping[str, Measure] = {
-        e.probe.name: e.measure(metric, fpr, rule.slice) for e in row.usable
-    }
+    attacks: Mapping[str, Measure] = {e.probe.name: e.measure(metric, fpr, rule.slice) for e in row.usable}
     return Question(limit, attacks, rule.blocking)
 
 
