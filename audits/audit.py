@@ -34,7 +34,7 @@ from audits.judging import Judged, judge_all
 from audits.plan import Arm, ReadyPlan
 from audits.policy import Policy
 from audits.public_baseline import public_accuracy
-from audits.setting import Setting, prepare
+from audits.setting import Setting, is_quick, prepare
 from audits.statistics import federated_mean
 from audits.verdict import overall
 from privfed.datasets import Dataset
@@ -112,10 +112,11 @@ def audit(request: Request, steps: Steps) -> Record:
 
 
 def _prepare_all(request: Request) -> list[Setting]:
-    """Every setting, in parallel: most of the time goes into training the priors."""
+    """Every setting; in parallel where a prior has to be trained, which takes most of the time."""
+    quick = is_quick(request.ready, request.dataset, request.seed, request.root)
+    workers = 1 if quick else request.workers
     indices = range(len(request.ready.plan.settings))
-    found = Parallel(n_jobs=request.workers)(delayed(_prepare)(request, i) for i in indices)
-    return list(found)
+    return list(Parallel(n_jobs=workers)(delayed(_prepare)(request, i) for i in indices))
 
 
 def _prepare(request: Request, index: int) -> Setting:

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from attacks.interface import Bools, Candidates, Floats
 from audits.coverage import Probe
@@ -107,10 +108,13 @@ def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: f
     components = min(BLIND_COMPONENTS, *features.shape)
     reduced = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit_transform(features)
     truth = included[:, ~canaries]
-    guesses = [
-        cross_val_predict(LogisticRegression(), reduced, bits, cv=BLIND_FOLDS, method="decision_function")
-        for bits in truth
-    ]
+    # Few features, so Newton steps are quick; one thread, since more of them would only wait.
+    model = LogisticRegression(solver="newton-cholesky")
+    with threadpool_limits(1):
+        guesses = [
+            cross_val_predict(model, reduced, bits, cv=BLIND_FOLDS, method="decision_function")
+            for bits in truth
+        ]
     return federated_auc(np.stack(guesses), truth, level)
 
 

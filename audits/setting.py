@@ -25,6 +25,7 @@ from privfed.splits import make_split, with_canaries
 from privfed.training import Engine, Recipe
 
 CALIBRATION_BATCH = 32
+PRIOR_NOTE = "prior.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,7 @@ def prepare(
     canaries = with_canaries(
         parts.candidates.labels, split.owners, split.classes, plan.canaries, stream.child("canaries")
     )
-    made_of = digest(
-        {
-            "data": dataset.sha256,
-            "split": asdict(split_plan),
-            "canaries": plan.canaries,
-            "nets": plan.nets.model_dump(),
-            "prior": asdict(ready.priors[index]),
-            "seed": [seed, name],
-            "code": [torch.__version__, source_digest()],
-        }
-    )
+    made_of = _made_of(ready, index, dataset, seed)
     surrogate, large = (_spec(net, dataset, split.classes) for net in (plan.nets.surrogate, plan.nets.large))
     start = time.process_time()
     recipe = ready.priors[index]
@@ -116,6 +107,26 @@ def prepare(
         0.0 if recalled else time.process_time() - start,
         device,
     )
+
+
+def is_quick(ready: ReadyPlan, dataset: Dataset, seed: int, root: Path) -> bool:
+    """Whether every prior is kept, so that `prepare` trains nothing."""
+    settings = range(len(ready.plan.settings))
+    return all((root / "priors" / _made_of(ready, i, dataset, seed) / PRIOR_NOTE).is_file() for i in settings)
+
+
+def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
+    """Content address of a setting."""
+    made_of = {
+        "data": dataset.sha256,
+        "split": asdict(ready.splits[index]),
+        "canaries": ready.plan.canaries,
+        "nets": ready.plan.nets.model_dump(),
+        "prior": asdict(ready.priors[index]),
+        "seed": [seed, ready.plan.settings[index].id],
+        "code": [torch.__version__, source_digest()],
+    }
+    return digest(made_of)
 
 
 def check(ready: ReadyPlan, dataset: Dataset, seed: int) -> None:
@@ -176,7 +187,7 @@ def _prior(
 ) -> tuple[Prior, bool]:
     """The prior, and whether it was recalled; its weights are kept by content."""
     weights = folder / "autoencoder.safetensors"
-    note = folder / "prior.json"
+    note = folder / PRIOR_NOTE
     if read_json(note) is not None and weights.is_file():
         autoencoder = new_autoencoder(public.images.shape[1], public.images.shape[-1], recipe, stream)
         autoencoder.load_state_dict(load_file(weights))
