@@ -67,10 +67,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One SGD step of M models: record indices (M, batch), 1 for real and 0 for padding (M, batch)."""
+    """One SGD step of M models.
+
+    Attributes:
+        index: record indices, shape (M, batch).
+        weight: 1 for real and 0 for padding, shape (M, batch).
+        active: 1 for models with a record in this step, shape (M, 1); None if all have one.
+        generators: of the augmentation, one a model.
+    """
 
     index: Tensor
     weight: Tensor
+    active: Tensor | None
     generators: list[torch.Generator]
 
 
@@ -147,20 +155,28 @@ class FlatParams:
 
 
 @torch.no_grad()
-def descend(buffer: Tensor, gradient: Tensor, velocity: Tensor, active: Tensor, recipe: Recipe) -> None:
+def descend(
+    buffer: Tensor, gradient: Tensor, velocity: Tensor, recipe: Recipe, active: Tensor | None = None
+) -> None:
     """One SGD step in place, as torch.optim.SGD without dampening.
 
     Args:
-        buffer, gradient, velocity: shape (M, P); `velocity` is updated too, and zero at first.
-        active: shape (M, 1); a model with 0, without a record in this step, stays where it is.
+        buffer: parameters, shape (M, P), updated.
+        gradient: of the same shape.
+        velocity: of the same shape, updated where there is momentum; zero before the first step.
         recipe: learning rate, momentum and weight decay.
+        active: shape (M, 1); a model with 0, without a record in this step, stays where it is.
+            None = all take the step, which needs fewer passes over memory and gives the same bits.
     """
     if recipe.weight_decay:
         gradient = gradient.add(buffer, alpha=recipe.weight_decay)
     if recipe.momentum:
-        velocity.copy_(torch.where(active > 0, velocity * recipe.momentum + gradient, velocity))
+        if active is None:
+            velocity.mul_(recipe.momentum).add_(gradient)
+        else:
+            velocity.copy_(torch.where(active > 0, velocity * recipe.momentum + gradient, velocity))
         gradient = velocity
-    buffer.sub_(gradient * active, alpha=recipe.lr)
+    buffer.sub_(gradient if active is None else gradient * active, alpha=recipe.lr)
 
 
 def _train_stack(tasks: list[Task]) -> list[Params]:
@@ -177,7 +193,7 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
             x = apply(x, draw(recipe.dsa, step.generators))
         loss = weighted_loss(forward(spec, flat.views, x), y, step.weight)
         gradient = flat.gradient(loss.sum())
-        descend(flat.buffer, gradient, velocity, step.weight.amax(1, keepdim=True), recipe)
+        descend(flat.buffer, gradient, velocity, recipe, step.active)
     return unstack(flat.detached())
 
 
@@ -203,7 +219,8 @@ def _steps(tasks: list[Task]) -> Iterator[_Step]:
         width = max(len(b) for b in batches)
         index = torch.stack([F.pad(b, (0, width - len(b))) for b in batches])
         weight = torch.stack([(torch.arange(width) < len(b)).float() for b in batches])
-        yield _Step(index.to(device), weight.to(device), generators)
+        active = None if all(map(len, batches)) else weight.amax(1, keepdim=True).to(device)
+        yield _Step(index.to(device), weight.to(device), active, generators)
 
 
 def _order(task: Task) -> list[Tensor]:

@@ -22,6 +22,7 @@ from privfed.training import (
     FlatParams,
     Recipe,
     Task,
+    descend,
     predict,
     stack,
     stack_size,
@@ -239,6 +240,21 @@ def test_a_flat_buffer_is_its_parameters() -> None:
     assert torch.equal(flat.gradient(loss), expected.expand(2, -1))
     flat.buffer.zero_()
     assert all((v == 0).all() and not v.requires_grad for v in flat.detached().values())
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, FULL], ids=["plain", "momentum and decay"])
+def test_the_step_without_idle_models_is_the_same_to_the_bit(recipe: Recipe) -> None:
+    generator = Stream(0).torch()
+    start, gradient, velocity = (torch.randn(3, 50, generator=generator) for _ in range(3))
+    results = []
+    for active in (None, torch.ones(3, 1)):
+        buffer, moving = start.clone(), velocity.clone()
+        descend(buffer, gradient, moving, recipe, active)
+        results.append((buffer, moving))
+    (a, b), (c, d) = results
+    assert torch.equal(a, c)
+    assert torch.equal(b, d)
+    assert not torch.equal(a, start)
 
 
 def test_the_loss_is_a_mean_over_real_records() -> None:
