@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,16 +36,17 @@ class Size:
         models, records: trained side by side, and records of each.
         steps: optimiser steps.
         references, scored: of the attacks' scores.
-        scale: of the federations.
+        played, audited: federations of the two workers, and of the two audits.
         repeats: alternated runs of each way; whole audits run three times, or fewer if this is.
     """
 
     models: int = 16
-    records: int = 512
-    steps: int = 200
+    records: int = 128
+    steps: int = 100
     references: int = 64
     scored: int = 20_000
-    scale: Scale = Scale()
+    played: Scale = field(default_factory=Scale)
+    audited: Scale = field(default_factory=lambda: Scale(federations=8))
     repeats: int = 5
 
 
@@ -64,8 +65,8 @@ def measure(size: Size, workers: int = 2) -> Benchmark:
     ratios = [
         *engine_ratios(size.models, size.records, size.repeats),
         *step_ratios(size.models, size.steps, size.repeats),
-        worker_ratio(size.scale, whole, workers),
-        second_audit_ratio(size.scale, whole),
+        worker_ratio(size.played, whole, workers),
+        second_audit_ratio(size.audited, whole),
     ]
     scoring = scoring_rates(size.scored, size.references, repeats=size.repeats)
     return Benchmark(machine(), ratios, scoring)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audits.audit import Request, Steps, audit
 from audits.benchmark_ratio import Ratio, compare
+from audits.benchmark_training import one_thread
 from audits.game import LOCK_STEP, Job, jobs_of, play
 from audits.plan import ReadyPlan, read_plan
 from audits.policy import packaged_policy
@@ -54,7 +55,7 @@ class Scale:
     """How much is played: federations, and epochs of every training and matching iterations."""
 
     federations: int = 16
-    epochs: int = 10
+    epochs: int = 6
     prior_steps: int = 100
 
 
@@ -72,12 +73,14 @@ def worker_ratio(scale: Scale, repeats: int = 3, workers: int = 2) -> Ratio:
         def playing(processes: int) -> None:
             play(_jobs(ready, setting, root / f"store-{next(empty)}"), processes, lambda done: None)
 
-        return compare(
+        one, several = "1 worker", f"{workers} workers"
+        (found,) = compare(
             f"play {scale.federations} federations, {LOCK_STEP} in lock step",
-            (f"{workers} workers", lambda: playing(workers)),
-            ("1 worker", lambda: playing(1)),
+            {one: lambda: playing(1), several: lambda: playing(workers)},
+            [(several, one)],
             repeats,
         )
+    return found
 
 
 def second_audit_ratio(scale: Scale, repeats: int = 3) -> Ratio:
@@ -90,28 +93,21 @@ def second_audit_ratio(scale: Scale, repeats: int = 3) -> Ratio:
         def auditing(store: Path) -> None:
             policy = packaged_policy(ready.plan.policy)
             request = Request(ready, policy, dataset, ready.plan.seed, 1, store, "cpu", "benchmark")
-            audit(request, Steps(lambda: None, _quiet, lambda: None))
+            audit(request, Steps(lambda: None, lambda jobs: lambda done: None, lambda: None))
 
         def first() -> None:
             stores.append(root / f"store-{len(stores)}")
             auditing(stores[-1])
 
-        return compare(
-            f"audit {scale.federations} federations",
-            ("second audit", lambda: auditing(stores[-1])),
-            ("first audit", first),
-            repeats,
-            warm=False,
-        )
-
-
-def _quiet(jobs: object) -> _Silence:
-    return _Silence()
-
-
-class _Silence:
-    def __call__(self, done: int) -> None:
-        """Says nothing."""
+        with one_thread():
+            (found,) = compare(
+                f"audit {scale.federations} federations",
+                {"first audit": first, "second audit": lambda: auditing(stores[-1])},
+                [("second audit", "first audit")],
+                repeats,
+                warm=False,
+            )
+    return found
 
 
 def _read(scale: Scale, folder: Path) -> tuple[ReadyPlan, Dataset]:

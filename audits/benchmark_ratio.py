@@ -1,9 +1,9 @@
-"""Two ways of doing the same work, timed in turn, as a ratio that does not depend on the hour."""
+"""Ways of doing the same work, timed in turn, as ratios that do not depend on the hour."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,7 +18,7 @@ class Ratio:
         ratio: median over the repeats of slower seconds over faster seconds; under 1 = it lost.
         lowest, highest: of the same repeats.
         seconds: median of the faster way.
-        repeats: alternated runs of each, after one untimed run of each where that is said.
+        repeats: timed runs of each.
     """
 
     topic: str
@@ -33,26 +33,32 @@ class Ratio:
 
 def compare(
     topic: str,
-    faster: tuple[str, Callable[[], object]],
-    slower: tuple[str, Callable[[], object]],
+    ways: Mapping[str, Callable[[], object]],
+    pairs: Sequence[tuple[str, str]],
     repeats: int,
     warm: bool = True,
-) -> Ratio:
-    """Runs both in turn, `slower` first, so that a machine that slows down hurts both.
+) -> list[Ratio]:
+    """Runs all ways in turn, so that a machine that slows down hurts all of them.
 
     Args:
         topic: what is done.
-        faster, slower: name and work of each way.
+        ways: the work by name, in the order in which it runs.
+        pairs: which way is compared with which: (faster, slower).
         repeats: timed runs of each.
         warm: whether each runs once untimed beforehand (allocation, kernel selection).
     """
     if warm:
-        slower[1]()
-        faster[1]()
-    times = [(_seconds(slower[1]), _seconds(faster[1])) for _ in range(repeats)]
-    ratios = [slow / fast for slow, fast in times]
-    seconds = median(fast for _, fast in times)
-    return Ratio(topic, faster[0], slower[0], median(ratios), min(ratios), max(ratios), seconds, repeats)
+        for way in ways.values():
+            way()
+    times = [{name: _seconds(way) for name, way in ways.items()} for _ in range(repeats)]
+    return [_ratio(topic, pair, times) for pair in pairs]
+
+
+def _ratio(topic: str, pair: tuple[str, str], times: Sequence[Mapping[str, float]]) -> Ratio:
+    faster, slower = pair
+    ratios = [t[slower] / t[faster] for t in times]
+    seconds = median(t[faster] for t in times)
+    return Ratio(topic, faster, slower, median(ratios), min(ratios), max(ratios), seconds, len(times))
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -5,7 +5,8 @@ One torch thread throughout, as in the workers of an audit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -30,36 +31,34 @@ NETS = {
 STREAM = Stream(0, ("benchmark",))
 
 
-def engine_ratios(models: int = 16, records: int = 512, repeats: int = 5) -> list[Ratio]:
+def engine_ratios(models: int = 16, records: int = 256, repeats: int = 5) -> list[Ratio]:
     """Each net: stacked over looped, and both over a DataLoader loop; one epoch of every model."""
     found = []
     with one_thread():
         for name, spec in NETS.items():
             tasks = _tasks(spec, models, records)
-            ways = {
-                "stacked": ("stacked", partial(train, tasks, "stacked")),
-                "looped": ("looped", partial(train, tasks, "looped")),
-                "plain": ("DataLoader loop", partial(_plain, tasks)),
+            ways: dict[str, Callable[[], object]] = {
+                "DataLoader loop": partial(_plain, tasks),
+                "looped": partial(train, tasks, "looped"),
+                "stacked": partial(train, tasks, "stacked"),
             }
             topic = f"train {models} x {name}"
-            for faster, slower in (("stacked", "looped"), ("looped", "plain"), ("stacked", "plain")):
-                found.append(compare(topic, ways[faster], ways[slower], repeats))
+            found += compare(topic, ways, list(itertools.combinations(reversed(ways), 2)), repeats)
     return found
 
 
 def step_ratios(models: int = 16, steps: int = 200, repeats: int = 5) -> list[Ratio]:
     """Each net: the optimiser's step on one flat buffer over torch.optim.SGD, for one model and many."""
+    flat, plain = "one flat buffer", "torch.optim.SGD"
+    found = []
     with one_thread():
-        return [
-            compare(
-                f"{steps} SGD steps of {count} x {name}",
-                ("one flat buffer", partial(_flat_steps, spec, count, steps)),
-                ("torch.optim.SGD", partial(_torch_steps, spec, count, steps)),
-                repeats,
-            )
-            for name, spec in NETS.items()
-            for count in sorted({1, models})
-        ]
+        for (name, spec), count in itertools.product(NETS.items(), sorted({1, models})):
+            ways = {
+                plain: partial(_torch_steps, spec, count, steps),
+                flat: partial(_flat_steps, spec, count, steps),
+            }
+            found += compare(f"{steps} SGD steps of {count} x {name}", ways, [(flat, plain)], repeats)
+    return found
 
 
 @contextmanager
@@ -106,10 +105,10 @@ def _flat_steps(spec: NetSpec, models: int, steps: int) -> None:
     params = stack([initial(spec, STREAM.torch())] * models)
     gradients = [torch.ones_like(v) for v in params.values()]
     flat = FlatParams(params)
-    velocity, active = torch.zeros_like(flat.buffer), torch.ones(models, 1)
+    velocity = torch.zeros_like(flat.buffer)
     for _ in range(steps):
         gradient = torch.cat([g.flatten(1) for g in gradients], 1)
-        descend(flat.buffer, gradient, velocity, active, RECIPE)
+        descend(flat.buffer, gradient, velocity, RECIPE)
 
 
 def _torch_steps(spec: NetSpec, models: int, steps: int) -> None:
