@@ -38,7 +38,7 @@ settings:
   - id: same-classes
     title: Public shard of the same classes
     split: {{clients: 4, candidates: 96, public: 400, population: 60, test: 60}}
-    prior: {{widths: [8, 16], steps: 400}}
+    prior: {{widths: [8, 16], steps: 400, batch: 24}}
 arms:
   - id: prior-only
     title: No matching
