@@ -12,6 +12,7 @@ from attacks.lira import Lira
 from attacks.loss import LossThreshold
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
 from attacks.rmia import Rmia
+from privfed.distillation import Matching
 from privfed.release import Observer
 
 SERVER = Observer("server")
@@ -51,7 +52,12 @@ def probes() -> tuple[Probe, ...]:
     ]
     return (
         *on_models,
-        Probe("distil-and-test", DistilAndTest(DistilledNearest(ipc=2)), SERVER, "client update"),
+        Probe(
+            "distil-and-test",
+            DistilAndTest(DistilledNearest(ipc=2, matching=Matching(iterations=15))),
+            SERVER,
+            "client update",
+        ),
         Probe("nearest neighbour", NearestNeighbour(), IMAGES, "synthetic images"),
         Probe("calibrated nearest", CalibratedNearest(), IMAGES, "synthetic images"),
         Probe("class means of members", _means("class_means"), IMAGES, "synthetic images", baseline=True),
