@@ -185,7 +185,8 @@ def _run(request: Request, settings: Sequence[Setting]) -> Run:
         for s in settings
         for name, engine in (("surrogate", s.world.engine), ("large", s.world.large_engine))
     }
-    made_of = [ready.document.sha256, request.policy.sha256, dataset.sha256, seed, store.source_digest()]
+    code = store.source_digest("privfed", "defenses", "attacks", "audits")
+    made_of = [ready.document.sha256, request.policy.sha256, dataset.sha256, seed, code]
     return Run(
         id=store.digest(made_of)[:12],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

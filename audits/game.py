@@ -97,7 +97,8 @@ def jobs_of(
 
 def read_key(probe: Probe) -> str:
     """Content address of what a probe reads from one federation."""
-    return store.digest([repr(probe.observer), repr(probe.attack.observation)])[:24]
+    code = store.source_digest("attacks")
+    return store.digest([repr(probe.observer), repr(probe.attack.observation), code])[:24]
 
 
 class Crashed(RuntimeError):

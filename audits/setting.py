@@ -124,7 +124,7 @@ def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
         "nets": ready.plan.nets.model_dump(),
         "prior": asdict(ready.priors[index]),
         "seed": [seed, ready.plan.settings[index].id],
-        "code": [torch.__version__, source_digest()],
+        "code": [torch.__version__, source_digest("privfed", "defenses")],
     }
     return digest(made_of)
 

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def source_digest() -> str:
-    """SHA-256 over all source that shapes a federation, so that old results never pass as new."""
+@cache
+def source_digest(*folders: str) -> str:
+    """SHA-256 over the source in these packages, so that old results never pass as new.
+
+    A federation depends on "privfed" and "defenses", what is read from it on "attacks" as well.
+    """
     root = Path(__file__).resolve().parent.parent
-    files = sorted(p for folder in ("privfed", "defenses") for p in (root / folder).rglob("*.py"))
+    files = sorted(p for folder in folders for p in (root / folder).rglob("*.py"))
     content = hashlib.sha256()
     for path in files:
         content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
