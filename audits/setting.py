@@ -25,6 +25,8 @@ from privfed.splits import make_split, with_canaries
 from privfed.training import Engine, Recipe
 
 CALIBRATION_BATCH = 32
+SHAPING = ("privfed", "defenses", "audits/game.py", "audits/setting.py")
+"""Source that a federation depends on."""
 PRIOR_NOTE = "prior.json"
 
 
@@ -124,7 +126,7 @@ def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
         "nets": ready.plan.nets.model_dump(),
         "prior": asdict(ready.priors[index]),
         "seed": [seed, ready.plan.settings[index].id],
-        "code": [torch.__version__, source_digest("privfed", "defenses")],
+        "code": [torch.__version__, source_digest(*SHAPING)],
     }
     return digest(made_of)
 

@@ -61,13 +61,16 @@ def digest(value: Any) -> str:
 
 
 @cache
-def source_digest(*folders: str) -> str:
-    """SHA-256 over the source in these packages, so that old results never pass as new.
+def source_digest(*parts: str) -> str:
+    """SHA-256 over the source of these packages and files, so that old results never pass as new.
 
-    A federation depends on "privfed" and "defenses", what is read from it on "attacks" as well.
+    Args:
+        parts: relative to the folder that holds the packages, for example "attacks" or
+            "audits/game.py".
     """
     root = Path(__file__).resolve().parent.parent
-    files = sorted(p for folder in folders for p in (root / folder).rglob("*.py"))
+    places = [root / part for part in parts]
+    files = sorted(f for p in places for f in ([p] if p.is_file() else p.rglob("*.py")))
     content = hashlib.sha256()
     for path in files:
         content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
