@@ -92,6 +92,8 @@ def audit(request: Request, steps: Steps) -> Record:
         steps: what to tell the person who waits.
     """
     ready, policy, root = request.ready, request.policy, request.root
+    # One thread here as in the workers: more would change last bits with the number of cores.
+    torch.set_num_threads(1)
     selected = probes()
     steps.preparing()
     settings = _prepare_all(request)
