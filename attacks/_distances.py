@@ -1,4 +1,4 @@
-"""Euclidean distances between images, in chunks."""
+"""Euclidean distances between records, in chunks."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _PAIRS = 1 << 21  # distances held at once: 16 MB of float64
 
 
 def nearest(records: Records, others: Records, same_label: bool = False) -> Floats:
-    """L2 distance (pixel values in [-1, 1]) from each record to the nearest of `others`.
+    """L2 distance from each record to the nearest of `others`: over all pixels, or all tokens' embeddings.
 
     Args:
         records: n records.
-        others: m records of the same image shape.
+        others: m records of the same shape.
         same_label: compare only with those of the record's own label.
 
     Returns:
         Shape (n,); NaN where there is none to compare with.
 
     Raises:
-        ValueError: when the image shapes differ.
+        ValueError: when the shapes differ.
     """
     if len(others) == 0:
         return np.full(len(records), np.nan)
-    if records.images.shape[1:] != others.images.shape[1:]:
+    if records.inputs.shape[1:] != others.inputs.shape[1:]:
         raise ValueError(
-            f"expected images of shape {tuple(records.images.shape[1:])}, "
-            f"got images={tuple(others.images.shape[1:])}"
+            f"expected inputs of shape {tuple(records.inputs.shape[1:])}, "
+            f"got inputs={tuple(others.inputs.shape[1:])}"
         )
     step = max(1, _PAIRS // len(others))
     parts = [_nearest(records, others, same_label, slice(i, i + step)) for i in range(0, len(records), step)]
@@ -40,9 +40,9 @@ def nearest(records: Records, others: Records, same_label: bool = False) -> Floa
 
 def _nearest(records: Records, others: Records, same_label: bool, at: slice) -> torch.Tensor:
     # float64: cdist expands the square, which in float32 drowns the near-copies that matter most.
-    device = others.images.device
-    images = records.images[at].to(device).flatten(1).double()
-    distance = torch.cdist(images, others.images.flatten(1).double())
+    device = others.inputs.device
+    inputs = records.inputs[at].to(device).flatten(1).double()
+    distance = torch.cdist(inputs, others.inputs.flatten(1).double())
     if same_label:
         other = records.labels[at].to(device).unsqueeze(1) != others.labels
         distance = distance.masked_fill(other, torch.inf)

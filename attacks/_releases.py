@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from privfed.nets import NetSpec, Params, initial
+from privfed.nets import NetSpec, Params, parameter_shapes
 from privfed.records import Records
 from privfed.release import Kind, Release, View, client_name
 
@@ -47,7 +45,7 @@ def weights(release: Release, spec: NetSpec) -> Params:
         ValueError: naming release and tensor when one is missing, unknown, of another shape or not
             floating point.
     """
-    shapes = _shapes(spec)
+    shapes = parameter_shapes(spec)
     for name in sorted(shapes.keys() | release.tensors.keys()):
         _check_weight(release, name, shapes.get(name))
     return dict(release.tensors)
@@ -59,23 +57,23 @@ def stack(releases: tuple[Release, ...], spec: NetSpec) -> Params:
     return {name: torch.stack([m[name] for m in models]) for name in models[0]}
 
 
-def labelled_images(release: Release) -> Records:
-    """The images and labels of a synthetic release.
+def labelled_inputs(release: Release) -> Records:
+    """The images (or embedded sentences) and labels of a synthetic release.
 
     Raises:
         ValueError: naming release and tensor when one is missing, of another shape or not finite.
     """
-    images, labels = (_tensor(release, name) for name in ("images", "labels"))
+    inputs, labels = (_tensor(release, name) for name in ("inputs", "labels"))
     _require(
-        images.ndim == 4 and images.is_floating_point(),
+        inputs.ndim in (3, 4) and inputs.is_floating_point(),
         release,
-        "images of shape (m, c, h, w), floating",
-        images,
+        "inputs of shape (m, c, h, w) or (m, tokens, dimension), floating",
+        inputs,
     )
-    _require(labels.shape == images.shape[:1], release, f"labels of shape ({images.shape[0]},)", labels)
-    if not bool(torch.isfinite(images).all()):
-        raise ValueError(f"expected finite images in {describe(release)}, got images with NaN or infinity")
-    return Records(images, labels.long())
+    _require(labels.shape == inputs.shape[:1], release, f"labels of shape ({inputs.shape[0]},)", labels)
+    if not bool(torch.isfinite(inputs).all()):
+        raise ValueError(f"expected finite inputs in {describe(release)}, got inputs with NaN or infinity")
+    return Records(inputs, labels.long())
 
 
 def describe(release: Release) -> str:
@@ -108,8 +106,3 @@ def _check_weight(release: Release, name: str, shape: tuple[int, ...] | None) ->
             f"expected tensor {name!r} of shape {shape}, floating, in {describe(release)}, "
             f"got {name}={tuple(tensor.shape)} {tensor.dtype}"
         )
-
-
-@lru_cache(maxsize=16)
-def _shapes(spec: NetSpec) -> dict[str, tuple[int, ...]]:
-    return {k: tuple(v.shape) for k, v in initial(spec, torch.Generator().manual_seed(0)).items()}

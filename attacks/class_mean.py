@@ -60,10 +60,10 @@ def _distance(records: Records, known: Records) -> Floats:
     """Distance of each record to the mean of the `known` records of its label, shape (n,)."""
     distance = np.full(len(records), np.nan)
     for label in records.labels.unique():
-        members = known.images[known.labels == label].double()
+        members = known.inputs[known.labels == label].double()
         if len(members):
             mine = records.labels == label
-            difference = records.images[mine].double() - members.mean(0)
+            difference = records.inputs[mine].double() - members.mean(0)
             distance[mine.cpu().numpy()] = difference.flatten(1).norm(dim=1).cpu().numpy()
     return distance
 

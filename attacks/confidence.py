@@ -72,7 +72,7 @@ def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
         Shape (M, n); NaN where a model's logits are not finite.
 
     Raises:
-        ValueError: when images or labels do not fit the net.
+        ValueError: when inputs or labels do not fit the net.
     """
     _check_records(spec, records)
     models, device = next((len(p), p.device) for p in params.values())
@@ -85,8 +85,8 @@ def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
 @torch.no_grad()
 def _chunk(spec: NetSpec, params: Params, records: Records, at: slice, device: torch.device) -> torch.Tensor:
     models = len(next(iter(params.values())))
-    images = records.images[at].to(device)
-    logits = forward(spec, params, images.expand(models, *images.shape))
+    inputs = records.inputs[at].to(device)
+    logits = forward(spec, params, inputs.expand(models, *inputs.shape))
     return logit_confidence(logits, records.labels[at].to(device)).cpu()
 
 
@@ -125,9 +125,10 @@ def _by_owner(releases: tuple[Release, ...]) -> dict[int, tuple[Release, ...]]:
 
 
 def _check_records(spec: NetSpec, records: Records) -> None:
-    fitting = (spec.channels, spec.size, spec.size)
-    if tuple(records.images.shape[1:]) != fitting:
-        raise ValueError(f"expected images of shape {fitting}, got images={tuple(records.images.shape[1:])}")
+    if tuple(records.inputs.shape[1:]) != spec.input_shape:
+        raise ValueError(
+            f"expected inputs of shape {spec.input_shape}, got inputs={tuple(records.inputs.shape[1:])}"
+        )
     if len(records) and not 0 <= int(records.labels.min()) <= int(records.labels.max()) < spec.classes:
         raise ValueError(
             f"expected labels from 0 to {spec.classes - 1}, "

@@ -16,7 +16,7 @@ import torch
 
 from attacks._calibration import calibrated
 from attacks._distances import nearest
-from attacks._releases import labelled_images, net_of, owner, received, weights
+from attacks._releases import labelled_inputs, net_of, owner, received, weights
 from attacks.interface import Candidates, Floats, Observation, References, Signals
 from privfed.distillation import Job, Matched, Matching, match
 from privfed.nets import NetSpec, Params
@@ -95,7 +95,7 @@ class DistilAndTest:
 def _held(view: View, artefact: str) -> dict[int, Records]:
     """Images of each client that the view already holds."""
     releases = received(view, "synthetic", artefact)
-    return _by_client([owner(r) for r in releases], [labelled_images(r) for r in releases])
+    return _by_client([owner(r) for r in releases], [labelled_inputs(r) for r in releases])
 
 
 def _by_client(owners: Sequence[int], images: Sequence[Records]) -> dict[int, Records]:

@@ -13,7 +13,7 @@ import numpy as np
 from attacks._calibration import calibrated
 from attacks._distances import nearest
 from attacks._references import over_queries
-from attacks._releases import labelled_images, received
+from attacks._releases import labelled_inputs, received
 from attacks.interface import Candidates, Floats, Observation, References, Signals
 from privfed.randomness import Stream
 from privfed.records import concatenate
@@ -38,7 +38,7 @@ class NearestSynthetic:
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
         """Closeness of candidates and population; None without synthetic images."""
-        sets = [labelled_images(r) for r in received(view, "synthetic", self.artefact)]
+        sets = [labelled_inputs(r) for r in received(view, "synthetic", self.artefact)]
         if not sum(len(s) for s in sets):
             return None
         pool = concatenate([s for s in sets if len(s)])

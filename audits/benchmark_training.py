@@ -88,7 +88,7 @@ def _plain_one(task: Task) -> nn.Module:
     module, recipe = module_of(task.spec, task.start), task.recipe
     optimiser = torch.optim.SGD(module.parameters(), recipe.lr, momentum=recipe.momentum)
     loader = DataLoader(
-        TensorDataset(task.records.images, task.records.labels),
+        TensorDataset(task.records.inputs, task.records.labels),
         recipe.batch,
         shuffle=True,
         generator=task.stream.torch(),

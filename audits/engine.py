@@ -67,10 +67,8 @@ def measure(spec: NetSpec, recipe: Recipe, repeats: int = 3) -> Calibration:
 
 def _tasks(spec: NetSpec, recipe: Recipe) -> list[Task]:
     stream = Stream(0, ("calibration",))
-    images = torch.zeros(RECORDS, spec.channels, spec.size, spec.size).uniform_(
-        -1, 1, generator=stream.torch()
-    )
-    records = Records(images, torch.arange(RECORDS) % spec.classes)
+    inputs = torch.zeros(RECORDS, *spec.input_shape).uniform_(-1, 1, generator=stream.torch())
+    records = Records(inputs, torch.arange(RECORDS) % spec.classes)
     starts = [initial(spec, stream.child(m).torch()) for m in range(MODELS)]
     return [Task(spec, start, records, recipe, stream.child(m)) for m, start in enumerate(starts)]
 

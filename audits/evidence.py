@@ -100,7 +100,7 @@ def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: f
     records = candidates.records
     features = np.column_stack(
         [
-            records.images.flatten(1).numpy(),
+            records.inputs.flatten(1).numpy(),
             np.eye(int(records.labels.max()) + 1)[records.labels.numpy()],
             np.eye(int(candidates.clients.max()) + 1)[candidates.clients.numpy()],
         ]

@@ -225,7 +225,7 @@ def _kept(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, 
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
     test = setting.test.to(setting.device)
     correct = {
-        name: (predict(nets[name], params, test.images).argmax(1) == test.labels)
+        name: (predict(nets[name], params, test.inputs).argmax(1) == test.labels)
         .cpu()
         .numpy()
         .astype(np.uint8)
@@ -263,7 +263,7 @@ def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:
         for k, records in enumerate(clients)
         if len(records)
     ]
-    pooled = Records(torch.cat([c.images for c in clients]), torch.cat([c.labels for c in clients]))
+    pooled = Records(torch.cat([c.inputs for c in clients]), torch.cat([c.labels for c in clients]))
     if len(pooled):
         found.append(_means_release("class_means", PUBLIC, _means(pooled, classes), None))
     return found
@@ -271,12 +271,12 @@ def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:
 
 def _means(records: Records, classes: int) -> Records:
     held = [c for c in range(classes) if bool((records.labels == c).any())]
-    images = torch.stack([records.images[records.labels == c].mean(0) for c in held])
+    images = torch.stack([records.inputs[records.labels == c].mean(0) for c in held])
     return Records(images, torch.tensor(held))
 
 
 def _means_release(name: str, receiver: str, means: Records, client: int | None) -> Release:
-    tensors = {"images": means.images, "labels": means.labels}
+    tensors = {"inputs": means.inputs, "labels": means.labels}
     return Release(0, SERVER, receiver, "synthetic", name, tensors, client)
 
 

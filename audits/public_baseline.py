@@ -46,5 +46,5 @@ def _train(setting: Setting) -> NDArray[np.uint8]:
         for s in streams
     ]
     models = train(tasks, world.large_engine)
-    right = [predict(world.large, m, setting.test.images).argmax(1) == setting.test.labels for m in models]
+    right = [predict(world.large, m, setting.test.inputs).argmax(1) == setting.test.labels for m in models]
     return np.stack([r.numpy() for r in right]).astype(np.uint8)

@@ -94,7 +94,7 @@ def prepare(
     return Setting(
         name,
         Candidates(
-            Records(parts.candidates.images, canaries.labels),
+            Records(parts.candidates.inputs, canaries.labels),
             split.owners,
             parts.population,
             parts.public,
@@ -156,7 +156,7 @@ def _check_nets(ready: ReadyPlan, dataset: Dataset, classes: int) -> None:
 
 
 def _check_prior(recipe: PriorRecipe, public: int, dataset: Dataset) -> None:
-    size, halved = int(dataset.records.images.shape[-1]), 2 ** (len(recipe.widths) - 1)
+    size, halved = int(dataset.records.inputs.shape[-1]), 2 ** (len(recipe.widths) - 1)
     if size % halved:
         raise ValueError(
             f"expected images whose size a prior of {len(recipe.widths)} widths can halve "
@@ -180,7 +180,7 @@ def key_of(setting: Setting, arm: Arm) -> str:
 
 
 def _spec(net: NetPlan, dataset: Dataset, classes: int) -> NetSpec:
-    channels, size = dataset.records.images.shape[1], dataset.records.images.shape[-1]
+    channels, size = dataset.records.inputs.shape[1], dataset.records.inputs.shape[-1]
     return NetSpec(net.family, int(channels), int(size), classes, net.width, net.depth, net.groups)
 
 
@@ -191,7 +191,7 @@ def _prior(
     weights = folder / "autoencoder.safetensors"
     note = folder / PRIOR_NOTE
     if read_json(note) is not None and weights.is_file():
-        autoencoder = new_autoencoder(public.images.shape[1], public.images.shape[-1], recipe, stream)
+        autoencoder = new_autoencoder(public.inputs.shape[1], public.inputs.shape[-1], recipe, stream)
         autoencoder.load_state_dict(load_file(weights))
         return fit(autoencoder, public, classes, recipe.conditional), True
     prior = train_prior(public, classes, recipe, stream.child("prior"))

@@ -168,7 +168,7 @@ class DpSgd:
 def _step(module: nn.Module, optimizer: Any, batch: Records) -> None:
     optimizer.zero_grad(set_to_none=True)
     if len(batch):
-        F.cross_entropy(module(batch.images), batch.labels, reduction="sum").backward()
+        F.cross_entropy(module(batch.inputs), batch.labels, reduction="sum").backward()
     else:
         # No record, no backward pass: the sum is zero and the noise is added all the same.
         for p in optimizer.params:

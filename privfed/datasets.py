@@ -207,7 +207,7 @@ def _class_counts(labels: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _digest(records: Records, classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr((tuple(records.images.shape), classes)).encode())
-    for tensor in (records.images, records.labels):
+    digest = hashlib.sha256(repr((tuple(records.inputs.shape), classes)).encode())
+    for tensor in (records.inputs, records.labels):
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from privfed.hooks import apply_release
@@ -11,6 +11,7 @@ from privfed.nets import Params
 from privfed.pipelines.interface import (
     ClientJob,
     ClientMessage,
+    Personalised,
     Pipeline,
     ServerState,
     World,
@@ -37,71 +38,136 @@ class Outcome:
         transcript: everything that crossed a trust boundary.
         ledger: what each client's data spent, round by round.
         surrogate, large: final models, for measuring accuracy.
+        personal: the model each client ends with; empty where all use the delivered one.
     """
 
     transcript: Transcript
     ledger: Ledger
     surrogate: Params
     large: Params
+    personal: tuple[Params, ...] = ()
 
 
-def run(pipeline: Pipeline, world: World, federations: Sequence[Federation]) -> list[Outcome]:
-    """Runs every federation from `init` to `publish`; federations do not influence one another."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Every federation after one round, for measuring accuracy on the way.
+
+    Attributes:
+        round: the round that ended, from 0.
+        states: of the servers, one per federation.
+        kept: what each client keeps, by federation and client; empty mappings for pipelines whose
+            clients keep nothing.
+        uploaded: releases the clients sent in this round, one inbox per federation.
+    """
+
+    round: int
+    states: tuple[ServerState, ...]
+    kept: tuple[tuple[Params, ...], ...]
+    uploaded: tuple[tuple[Release, ...], ...]
+
+
+def run(
+    pipeline: Pipeline,
+    world: World,
+    federations: Sequence[Federation],
+    watch: Callable[[Progress], None] | None = None,
+) -> list[Outcome]:
+    """Runs every federation from `init` to `publish`; federations do not influence one another.
+
+    Args:
+        pipeline: the algorithm.
+        world: what everybody knows.
+        federations: the private sides.
+        watch: called after every round.
+    """
     states = pipeline.init(world, [f.stream.child("init") for f in federations])
+    kept = [_enrolled(pipeline, world, f, s) for f, s in zip(federations, states, strict=True)]
     log: list[list[Release]] = [[] for _ in federations]
     sent: list[list[ClientMessage]] = [[] for _ in federations]
     for round in range(pipeline.rounds):
-        jobs = [_jobs(f, s, round, pipeline.fraction) for f, s in zip(federations, states, strict=True)]
+        broadcasts = [broadcast(pipeline, world, s) for s in states]
+        jobs = [
+            _jobs(f, dict(b.tensors), own, round, _share(pipeline, round))
+            for f, b, own in zip(federations, broadcasts, kept, strict=True)
+        ]
         messages = iter(pipeline.client_round(world, [j for js in jobs for j in js]))
         inboxes = []
-        for i, state in enumerate(states):
+        for i in range(len(federations)):
             received = [next(messages) for _ in jobs[i]]
-            inboxes.append([r for m in received for r in m.releases])
-            log[i] += [broadcast(state), *inboxes[i]]
+            inboxes.append(tuple(r for m in received for r in m.releases))
+            log[i] += [broadcasts[i], *inboxes[i]]
             sent[i] += received
+            for message in received:
+                kept[i][message.client] = message.kept
         streams = [f.stream.child("server", round) for f in federations]
         states = pipeline.server_round(world, states, inboxes, streams)
         for entry, state in zip(log, states, strict=True):
             entry += state.kept
+        if watch is not None:
+            watch(Progress(round, tuple(states), tuple(tuple(own) for own in kept), tuple(inboxes)))
     published = pipeline.publish(world, states)
-    return [
-        _outcome(world, f, s, entry, messages_, out)
-        for f, s, entry, messages_, out in zip(federations, states, log, sent, published, strict=True)
+    ends = [
+        _End(s, personal_models(pipeline, world, s, own), tuple(entry), tuple(messages_), out)
+        for s, own, entry, messages_, out in zip(states, kept, log, sent, published, strict=True)
     ]
+    return [_outcome(pipeline, world, f, end) for f, end in zip(federations, ends, strict=True)]
 
 
-def _jobs(federation: Federation, state: ServerState, round: int, fraction: float) -> list[ClientJob]:
+def personal_models(
+    pipeline: Pipeline, world: World, state: ServerState, kept: Sequence[Params]
+) -> tuple[Params, ...]:
+    """The model each client would use now; empty where all use the delivered one."""
+    if not isinstance(pipeline, Personalised):
+        return ()
+    return tuple(pipeline.personal(world, state, k, own) for k, own in enumerate(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A federation when its last round is over."""
+
+    state: ServerState
+    personal: tuple[Params, ...]
+    log: tuple[Release, ...]
+    messages: tuple[ClientMessage, ...]
+    published: tuple[Release, ...]
+
+
+def _enrolled(pipeline: Pipeline, world: World, federation: Federation, state: ServerState) -> list[Params]:
+    own = pipeline.enrol(world, state) if isinstance(pipeline, Personalised) else {}
+    return [dict(own) for _ in federation.clients]
+
+
+def _share(pipeline: Pipeline, round: int) -> float:
+    return pipeline.share(round) if isinstance(pipeline, Personalised) else pipeline.fraction
+
+
+def _jobs(
+    federation: Federation, start: Params, kept: Sequence[Params], round: int, share: float
+) -> list[ClientJob]:
     clients = len(federation.clients)
     draw = federation.stream.child("participants", round).numpy()
-    taking_part = sorted(draw.permutation(clients)[: max(1, int(fraction * clients + 0.5))].tolist())
+    taking_part = sorted(draw.permutation(clients)[: max(1, int(share * clients + 0.5))].tolist())
     return [
         ClientJob(
-            k, round, state.surrogate, federation.clients[k], federation.stream.child("client", k, round)
+            k, round, start, federation.clients[k], federation.stream.child("client", k, round), kept[k]
         )
         for k in taking_part
     ]
 
 
-def _outcome(
-    world: World,
-    federation: Federation,
-    state: ServerState,
-    log: Sequence[Release],
-    messages: Sequence[ClientMessage],
-    published: Sequence[Release],
-) -> Outcome:
-    stream = federation.stream.child("publish")
-    spent = [apply_release(world.hooks, r, stream.child(r.name)) for r in published]
+def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End) -> Outcome:
+    state, stream = end.state, federation.stream.child("publish")
+    spent = [apply_release(world.hooks, r, stream.child(r.name)) for r in end.published]
     released = [s.value for s in spent]
     delivered = next(dict(r.tensors) for r in released if r.name == "large")
     large = world.surrogate if state.large is None else world.large
-    transcript = Transcript(
-        (*log, broadcast(state), *released), {"surrogate": world.surrogate, "large": large}
-    )
+    last = broadcast(pipeline, world, state)
+    transcript = Transcript((*end.log, last, *released), {"surrogate": world.surrogate, "large": large})
     ledger = Ledger()
-    for message in messages:
+    for message in end.messages:
         ledger = ledger.spend(message.client, message.spent, _stream_of(federation, message))
-    return Outcome(transcript, ledger, state.surrogate, delivered)
+    return Outcome(transcript, ledger, state.surrogate, delivered, end.personal)
 
 
 def _stream_of(federation: Federation, message: ClientMessage) -> Stream:

@@ -1,23 +1,49 @@
 """Reference nets: one architecture value, a module for one model and a function for many.
 
-All nets normalise with GroupNorm, so that per-sample gradients exist and no running statistics
-leave a client. Architectures after Zhao and Bilen (arXiv 2006.05929, ConvNet of dataset
-distillation), with GroupNorm in place of InstanceNorm.
+Nets normalise with GroupNorm or not at all, so that per-sample gradients exist and no running
+statistics leave a client. Every net is a representation followed by a linear head; which is which
+matters to pipelines that share one and keep the other.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-Family = Literal["convnet", "mlp"]
+from privfed.architectures import cnn, convnet, linear, lstm, mlp
+
+Family = Literal["convnet", "mlp", "cnn", "lstm", "linear"]
 Params = dict[str, Tensor]
-LARGEST_POOL_MATRIX = 256
+HIDDEN = {"cnn": 4, "lstm": 2}
+
+
+class Architecture(Protocol):
+    """What a file of `privfed.architectures` offers."""
+
+    def module(self, spec: NetSpec) -> nn.Module:
+        """One model, a Sequential whose last layer is the head."""
+        ...
+
+    def width(self, spec: NetSpec) -> int:
+        """Features that the head reads."""
+        ...
+
+    def features(self, spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
+        """Features of M models, shape (M, n, width)."""
+        ...
+
+
+_ARCHITECTURES: dict[str, Architecture] = {
+    "convnet": convnet,
+    "mlp": mlp,
+    "cnn": cnn,
+    "lstm": lstm,
+    "linear": linear,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,51 +52,86 @@ class NetSpec:
 
     Attributes:
         family: "convnet" = [conv3x3, GroupNorm, ReLU, average pool 2] x depth and a linear head;
-            "mlp" = [linear, ReLU] x depth and a linear head.
-        channels, size: of the square input images.
+            "mlp" = [linear, ReLU] x depth and a linear head; "cnn" = [conv5x5, ReLU, max pool 2] x 2,
+            [linear, ReLU] x 2 and a linear head; "lstm" = LSTM, mean over steps, [linear, ReLU] and
+            a linear head, for text; "linear" = a head alone, on features.
+        channels, size: of the square input images; for text the embedding's dimension and the
+            tokens of a sentence; 1 and 1 for features.
         classes: number of outputs.
-        width: feature maps (convnet) or hidden units (mlp).
+        width: feature maps (convnet), hidden units (mlp) or features (linear).
         depth: number of blocks.
         groups: GroupNorm groups (convnet).
+        hidden: sizes of the layers in order: two convolutions and two linear layers (cnn), LSTM
+            units and linear layer (lstm), or hidden layers (mlp, in place of width and depth).
     """
 
     family: Family
     channels: int
     size: int
     classes: int
-    width: int
-    depth: int
+    width: int = 1
+    depth: int = 1
     groups: int = 4
+    hidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.family not in ("convnet", "mlp"):
-            raise ValueError(f"expected family 'convnet' or 'mlp', got family={self.family!r}")
+        families = get_args(Family)
+        if self.family not in families:
+            raise ValueError(
+                f"expected family to be one of {', '.join(families)}, got family={self.family!r}"
+            )
         for name in ("channels", "size", "classes", "width", "depth", "groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, got {name}={getattr(self, name)}")
+        _check_hidden(self)
         if self.family == "convnet" and self.size >> self.depth < 1:
             raise ValueError(f"expected depth <= log2(size={self.size}), got depth={self.depth}")
         if self.family == "convnet" and self.width % self.groups:
             raise ValueError(f"expected width divisible by groups={self.groups}, got width={self.width}")
+        if self.family == "cnn" and cnn.side(self) < 1:
+            raise ValueError(f"expected images of at least 16 pixels a side for a cnn, got size={self.size}")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one record: (channels, size, size), or (tokens, dimension) for text."""
+        if self.family == "linear":
+            return (self.width,)
+        return (self.size, self.channels) if self.family == "lstm" else (self.channels, self.size, self.size)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
         return asdict(self)
 
 
+def _check_hidden(spec: NetSpec) -> None:
+    wanted = HIDDEN.get(spec.family)
+    if wanted and len(spec.hidden) != wanted:
+        raise ValueError(
+            f"expected {wanted} hidden sizes for family {spec.family!r}, got hidden={spec.hidden}"
+        )
+    if spec.hidden and spec.family in ("convnet", "linear"):
+        raise ValueError(f"expected no hidden sizes for family {spec.family!r}, got hidden={spec.hidden}")
+    if any(units < 1 for units in spec.hidden):
+        raise ValueError(f"expected hidden sizes >= 1, got hidden={spec.hidden}")
+
+
 def build(spec: NetSpec, generator: torch.Generator) -> nn.Module:
     """A module with fresh weights drawn from `generator` (PyTorch's default distributions)."""
     with torch.random.fork_rng(devices=[]):
         # Layers draw weights from the global generator when they are made; the fork undoes that.
-        module = _convnet(spec) if spec.family == "convnet" else _mlp(spec)
+        module = _ARCHITECTURES[spec.family].module(spec)
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                bound = layer.weight[0].numel() ** -0.5
-                layer.weight.uniform_(-bound, bound, generator=generator)
-                if layer.bias is not None:
-                    layer.bias.uniform_(-bound, bound, generator=generator)
+                _uniform(layer, layer.weight[0].numel(), generator)
+            elif isinstance(layer, lstm.Recurrent):
+                _uniform(layer, layer.weight_hh.shape[1], generator)
     return module
+
+
+def _uniform(layer: nn.Module, fan: int, generator: torch.Generator) -> None:
+    for parameter in layer.parameters():
+        parameter.uniform_(-(fan**-0.5), fan**-0.5, generator=generator)
 
 
 def initial(spec: NetSpec, generator: torch.Generator) -> Params:
@@ -90,91 +151,60 @@ def module_of(spec: NetSpec, params: Params) -> nn.Module:
     return module
 
 
-def forward(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
+def forward(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
     """Logits of M models of one architecture at once.
 
     Args:
         spec: the architecture.
         params: by name, each of shape (M, ...).
-        images: shape (M, n, channels, size, size): each model has its own batch.
+        inputs: shape (M, n, *spec.input_shape): each model has its own batch.
 
     Returns:
         Logits, shape (M, n, classes). Convolutions run grouped, one group a model; M = 1 is the
         plain network.
     """
-    return (
-        _forward_mlp(spec, params, images) if spec.family == "mlp" else _forward_convnet(spec, params, images)
-    )
+    weight, bias = (params[name] for name in head_names(spec))
+    return torch.baddbmm(bias.unsqueeze(1), features(spec, params, inputs), weight.transpose(1, 2))
 
 
-def _convnet(spec: NetSpec) -> nn.Module:
-    layers: list[nn.Module] = []
-    channels = spec.channels
-    for _ in range(spec.depth):
-        layers += [
-            nn.Conv2d(channels, spec.width, 3, padding=1),
-            nn.GroupNorm(spec.groups, spec.width),
-            nn.ReLU(),
-            nn.AvgPool2d(2),
-        ]
-        channels = spec.width
-    side = spec.size >> spec.depth
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(spec.width * side * side, spec.classes))
+def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
+    """What the head reads: the last activations, after ReLU, shape (M, n, feature_width(spec)).
+
+    Args:
+        spec: the architecture.
+        params: at least those of the representation, each of shape (M, ...).
+        inputs: shape (M, n, *spec.input_shape).
+    """
+    return _ARCHITECTURES[spec.family].features(spec, params, inputs)
 
 
-def _mlp(spec: NetSpec) -> nn.Module:
-    layers: list[nn.Module] = [nn.Flatten()]
-    features = spec.channels * spec.size * spec.size
-    for _ in range(spec.depth):
-        layers += [nn.Linear(features, spec.width), nn.ReLU()]
-        features = spec.width
-    return nn.Sequential(*layers, nn.Linear(features, spec.classes))
-
-
-def _forward_convnet(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
-    models, n = images.shape[:2]
-    x = images.transpose(0, 1).reshape(n, models * spec.channels, spec.size, spec.size)
-    for block in range(spec.depth):
-        conv, norm = 4 * block, 4 * block + 1
-        x = F.conv2d(
-            x,
-            params[f"{conv}.weight"].flatten(0, 1),
-            params[f"{conv}.bias"].flatten(),
-            padding=1,
-            groups=models,
-        )
-        x = F.group_norm(
-            x, models * spec.groups, params[f"{norm}.weight"].flatten(), params[f"{norm}.bias"].flatten()
-        )
-        x = _pool(F.relu(x))
-    side = spec.size >> spec.depth
-    features = x.reshape(n, models, spec.width * side * side).transpose(0, 1)
-    head = 4 * spec.depth + 1
-    return torch.baddbmm(
-        params[f"{head}.bias"].unsqueeze(1), features, params[f"{head}.weight"].transpose(1, 2)
-    )
-
-
-def _forward_mlp(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
-    x = images.flatten(2)
-    for layer in range(spec.depth + 1):
-        index = 2 * layer + 1
-        x = torch.baddbmm(params[f"{index}.bias"].unsqueeze(1), x, params[f"{index}.weight"].transpose(1, 2))
-        x = F.relu(x) if layer < spec.depth else x
-    return x
-
-
-def _pool(x: Tensor) -> Tensor:
-    """2 x 2 average pooling; small maps through one matrix product, several times faster on CPU."""
-    height, width = int(x.shape[-2]), int(x.shape[-1])
-    if height * width > LARGEST_POOL_MATRIX:
-        return F.avg_pool2d(x, 2)
-    matrix = _pool_matrix(height, width, x.device, x.dtype)
-    return (x.flatten(-2) @ matrix).view(*x.shape[:-2], height // 2, width // 2)
+def feature_width(spec: NetSpec) -> int:
+    """Features that the head reads."""
+    return _ARCHITECTURES[spec.family].width(spec)
 
 
 @lru_cache(maxsize=64)
-def _pool_matrix(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Shape (height * width, (height // 2) * (width // 2)); a last odd row or column is left out."""
-    eye = torch.eye(height * width, device=device, dtype=dtype).view(-1, 1, height, width)
-    return F.avg_pool2d(eye, 2).flatten(1)
+def parameter_shapes(spec: NetSpec) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by name, in order."""
+    return {k: tuple(v.shape) for k, v in initial(spec, torch.Generator().manual_seed(0)).items()}
+
+
+def head_names(spec: NetSpec) -> tuple[str, str]:
+    """Names of the head's weight and bias."""
+    *_, weight, bias = parameter_shapes(spec)
+    return weight, bias
+
+
+def head_spec(spec: NetSpec) -> NetSpec:
+    """The head as a net of its own, on features."""
+    return NetSpec("linear", 1, 1, spec.classes, feature_width(spec))
+
+
+def head_of(spec: NetSpec, params: Params) -> Params:
+    """The head's part of `params`."""
+    return {name: params[name] for name in head_names(spec)}
+
+
+def representation_of(spec: NetSpec, params: Params) -> Params:
+    """All of `params` but the head."""
+    return {name: t for name, t in params.items() if name not in head_names(spec)}

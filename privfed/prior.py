@@ -119,13 +119,13 @@ def train_prior(public: Records, classes: int, recipe: PriorRecipe, stream: Stre
     """
     if len(public) < 2:
         raise ValueError(f"expected at least 2 public records for the prior, got {len(public)}")
-    autoencoder = new_autoencoder(public.images.shape[1], public.images.shape[-1], recipe, stream)
+    autoencoder = new_autoencoder(public.inputs.shape[1], public.inputs.shape[-1], recipe, stream)
     optimiser = torch.optim.Adam(autoencoder.parameters(), lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(recipe.steps, 1))
     generator = stream.child("train").torch()
     for _ in range(recipe.steps):
         index = torch.randint(len(public), (min(recipe.batch, len(public)),), generator=generator)
-        loss = _loss(autoencoder, public.images[index], recipe, generator)
+        loss = _loss(autoencoder, public.inputs[index], recipe, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -166,7 +166,7 @@ def fit(autoencoder: Any, public: Records, classes: int, conditional: bool) -> P
     """
     frozen: nn.Module = autoencoder.eval().requires_grad_(False)
     with torch.no_grad():
-        latents = autoencoder.encode(public.images).latent_dist.mean
+        latents = autoencoder.encode(public.inputs).latent_dist.mean
     flat = latents.flatten(1)
     groups = [flat[public.labels == c] for c in range(classes)] if conditional else [flat]
     # A class with fewer than two public records starts from the Gaussian of all of them.

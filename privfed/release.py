@@ -39,9 +39,9 @@ class Release:
         sender: "server" or "client:K".
         receiver: "server", "client:K", "clients" (all of them) or "public".
         kind: what the tensors are.
-        name: which artefact it is, for example "update", "surrogate", "large", "images".
-        tensors: the payload by name; floating point for weights (parameter names as keys), images
-            (n, channels, height, width) with labels (n,) for synthetic sets.
+        name: which artefact it is, for example "update", "surrogate", "large", "inputs".
+        tensors: the payload by name; floating point for weights (parameter names as keys), inputs
+            (n, channels, height, width) or (n, tokens, dimension) with labels (n,) for synthetic sets.
         about: index of the client whose data alone made it, or None.
     """
 

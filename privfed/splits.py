@@ -113,7 +113,7 @@ class Split:
         new[list(self.private_classes)] = torch.arange(self.classes)
 
         def part(index: Tensor) -> Records:
-            return Records(source.images[index], new[source.labels[index]])
+            return Records(source.inputs[index], new[source.labels[index]])
 
         return SplitRecords(part(self.public), part(self.candidates), part(self.population), part(self.test))
 

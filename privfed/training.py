@@ -8,7 +8,7 @@ batches from that model's own stream, so they agree up to floating-point summati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from privfed.augmentation import Dsa, apply, draw
-from privfed.nets import NetSpec, Params, forward
+from privfed.nets import NetSpec, Params, feature_width, features, forward
 from privfed.randomness import Stream
 from privfed.records import Records
 
@@ -34,6 +34,8 @@ class Recipe:
         batch: records a step; the last batch of an epoch may be smaller.
         lr, momentum, weight_decay: of SGD, as in torch.optim.SGD.
         dsa: differentiable siamese augmentation of each batch, or None.
+        decay_biases: whether weight decay also acts on biases.
+        proximal: weight mu of the term mu / 2 * ||w - anchor||^2 (FedProx, arXiv 1812.06127, eq. 2).
     """
 
     epochs: int
@@ -42,6 +44,8 @@ class Recipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     dsa: Dsa | None = None
+    decay_biases: bool = True
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1:
@@ -52,17 +56,26 @@ class Recipe:
             raise ValueError(f"expected momentum in [0, 1), got momentum={self.momentum}")
         if not self.weight_decay >= 0:
             raise ValueError(f"expected weight_decay >= 0, got weight_decay={self.weight_decay}")
+        if not self.proximal >= 0:
+            raise ValueError(f"expected proximal >= 0, got proximal={self.proximal}")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One model to train: where it starts, on what, how, and with which randomness."""
+    """One model to train: where it starts, on what, how, and with which randomness.
+
+    Attributes:
+        frozen: names of parameters that stay as they are.
+        anchor: what the recipe's proximal term pulls towards; the start when None.
+    """
 
     spec: NetSpec
     start: Params
     records: Records
     recipe: Recipe
     stream: Stream
+    frozen: tuple[str, ...] = ()
+    anchor: Params | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +99,15 @@ def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
     """Trained parameters of every task, in the order given.
 
     Args:
-        tasks: models to train; those of one architecture and recipe are stacked, at most 32 at once.
+        tasks: models to train; those of one architecture, recipe and set of frozen parameters are
+            stacked, at most 32 at once.
         engine: "looped" or "stacked".
     """
     size = stack_size(engine)
     trained: dict[int, Params] = {}
-    groups: dict[tuple[NetSpec, Recipe], list[int]] = {}
+    groups: dict[tuple[NetSpec, Recipe, tuple[str, ...]], list[int]] = {}
     for i, task in enumerate(tasks):
-        groups.setdefault((task.spec, task.recipe), []).append(i)
+        groups.setdefault((task.spec, task.recipe, task.frozen), []).append(i)
     for members in groups.values():
         # Neighbours in size share a stack, so that little of a stack is padding.
         members.sort(key=lambda i: (len(tasks[i].records), i))
@@ -119,12 +133,20 @@ def unstack(params: Params) -> list[Params]:
     return [{name: t[m].clone() for name, t in params.items()} for m in range(models)]
 
 
-def predict(spec: NetSpec, params: Params, images: Tensor, batch: int = 2048) -> Tensor:
+def predict(spec: NetSpec, params: Params, inputs: Tensor, batch: int = 2048) -> Tensor:
     """Logits of one model, shape (n, classes), without gradients."""
     single = {k: v.unsqueeze(0) for k, v in params.items()}
     with torch.no_grad():
-        parts = [forward(spec, single, x.unsqueeze(0)).squeeze(0) for x in images.split(batch)]
+        parts = [forward(spec, single, x.unsqueeze(0)).squeeze(0) for x in inputs.split(batch)]
     return torch.cat(parts) if parts else torch.empty(0, spec.classes)
+
+
+def represent(spec: NetSpec, params: Params, inputs: Tensor, batch: int = 2048) -> Tensor:
+    """Features of one model, shape (n, width), without gradients; `params` may lack the head."""
+    single = {k: v.unsqueeze(0) for k, v in params.items()}
+    with torch.no_grad():
+        parts = [features(spec, single, x.unsqueeze(0)).squeeze(0) for x in inputs.split(batch)]
+    return torch.cat(parts) if parts else torch.empty(0, feature_width(spec))
 
 
 def weighted_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -149,6 +171,11 @@ class FlatParams:
         """Gradient of a scalar, shape (M, P)."""
         return torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, list(self.views.values()))], 1)
 
+    def mask(self, holds: Callable[[str], bool]) -> Tensor:
+        """Shape (1, P): 1 for the parameters whose name `holds`, 0 for the others."""
+        parts = [t.new_full((t[0].numel(),), float(holds(name))) for name, t in self.views.items()]
+        return torch.cat(parts).detach().unsqueeze(0)
+
     def detached(self) -> Params:
         """The parameters by name, without gradient tracking."""
         return {name: view.detach() for name, view in self.views.items()}
@@ -156,7 +183,12 @@ class FlatParams:
 
 @torch.no_grad()
 def descend(
-    buffer: Tensor, gradient: Tensor, velocity: Tensor, recipe: Recipe, active: Tensor | None = None
+    buffer: Tensor,
+    gradient: Tensor,
+    velocity: Tensor,
+    recipe: Recipe,
+    active: Tensor | None = None,
+    decayed: Tensor | None = None,
 ) -> None:
     """One SGD step in place, as torch.optim.SGD without dampening.
 
@@ -167,9 +199,11 @@ def descend(
         recipe: learning rate, momentum and weight decay.
         active: shape (M, 1); a model with 0, without a record in this step, stays where it is.
             None = all take the step, which needs fewer passes over memory and gives the same bits.
+        decayed: shape (1, P): 1 for parameters that weight decay acts on; None = all.
     """
     if recipe.weight_decay:
-        gradient = gradient.add(buffer, alpha=recipe.weight_decay)
+        pulled = buffer if decayed is None else buffer * decayed
+        gradient = gradient.add(pulled, alpha=recipe.weight_decay)
     if recipe.momentum:
         if active is None:
             velocity.mul_(recipe.momentum).add_(gradient)
@@ -180,38 +214,51 @@ def descend(
 
 
 def _train_stack(tasks: list[Task]) -> list[Params]:
-    spec, recipe = tasks[0].spec, tasks[0].recipe
+    spec, recipe, frozen = tasks[0].spec, tasks[0].recipe, tasks[0].frozen
     if recipe.epochs == 0 or not any(len(t.records) for t in tasks):
         return [{k: v.clone() for k, v in t.start.items()} for t in tasks]
-    images, labels = _padded(tasks)
-    flat = FlatParams(stack([t.start for t in tasks]))
+    inputs, labels = _padded(tasks)
+    start = stack([t.start for t in tasks])
+    fixed = {name: start[name] for name in frozen}
+    flat = FlatParams({name: t for name, t in start.items() if name not in fixed})
+    anchor = _anchor(tasks, flat) if recipe.proximal else None
+    decayed = None if recipe.decay_biases else flat.mask(lambda name: not name.endswith("bias"))
     velocity = torch.zeros_like(flat.buffer)
-    lane = torch.arange(len(tasks), device=images.device).unsqueeze(1)
+    lane = torch.arange(len(tasks), device=inputs.device).unsqueeze(1)
     for step in _steps(tasks):
-        x, y = images[lane, step.index], labels[lane, step.index]
+        x, y = inputs[lane, step.index], labels[lane, step.index]
         if recipe.dsa is not None:
             x = apply(x, draw(recipe.dsa, step.generators))
-        loss = weighted_loss(forward(spec, flat.views, x), y, step.weight)
+        loss = weighted_loss(forward(spec, {**fixed, **flat.views}, x), y, step.weight)
         gradient = flat.gradient(loss.sum())
-        descend(flat.buffer, gradient, velocity, recipe, step.active)
-    return unstack(flat.detached())
+        if anchor is not None:
+            gradient += recipe.proximal * (flat.buffer.detach() - anchor)
+        descend(flat.buffer, gradient, velocity, recipe, step.active, decayed)
+    trained = {**fixed, **flat.detached()}
+    return unstack({name: trained[name] for name in start})
+
+
+def _anchor(tasks: list[Task], flat: FlatParams) -> Tensor:
+    """What the proximal term pulls each model towards, shape (M, P)."""
+    towards = stack([t.start if t.anchor is None else t.anchor for t in tasks])
+    return torch.cat([towards[name].flatten(1) for name in flat.views], 1)
 
 
 def _padded(tasks: list[Task]) -> tuple[Tensor, Tensor]:
-    """Images (M, longest, c, h, w) and labels (M, longest), zero where a task has fewer records."""
+    """Inputs (M, longest, ...) and labels (M, longest), zero where a task has fewer records."""
     longest = max(len(t.records) for t in tasks)
-    first = tasks[0].records.images
-    images = first.new_zeros(len(tasks), longest, *first.shape[1:])
+    first = tasks[0].records.inputs
+    inputs = first.new_zeros(len(tasks), longest, *first.shape[1:])
     labels = torch.zeros(len(tasks), longest, dtype=torch.int64, device=first.device)
     for m, task in enumerate(tasks):
-        images[m, : len(task.records)] = task.records.images
+        inputs[m, : len(task.records)] = task.records.inputs
         labels[m, : len(task.records)] = task.records.labels
-    return images, labels
+    return inputs, labels
 
 
 def _steps(tasks: list[Task]) -> Iterator[_Step]:
     """The steps of all models in lock step; a model that has finished is padded out."""
-    recipe, device = tasks[0].recipe, tasks[0].records.images.device
+    recipe, device = tasks[0].recipe, tasks[0].records.inputs.device
     orders = [_order(t) for t in tasks]
     generators = [t.stream.child("augment").torch(str(device)) for t in tasks] if recipe.dsa else []
     for s in range(max(len(o) for o in orders)):

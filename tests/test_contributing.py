@@ -54,7 +54,7 @@ def view_of(included: Bools, candidates: Candidates, steps: int, observer: Obser
     members = candidates.records.take(torch.from_numpy(included))
     for _ in range(steps):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(net(members.images), members.labels).backward()
+        torch.nn.functional.cross_entropy(net(members.inputs), members.labels).backward()
         optimiser.step()
     weights = {k: v.detach() for k, v in net.named_parameters()}
     large = Release(0, "server", "public", "weights", "large", weights)

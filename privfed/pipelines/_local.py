@@ -57,7 +57,7 @@ def initial_states(world: World, streams: Sequence[Stream], with_large: bool) ->
 
 def _fresh(world: World, spec: NetSpec, stream: Stream) -> Params:
     """Initial weights, drawn on the CPU so that every device starts from the same ones."""
-    device = world.public.images.device
+    device = world.public.inputs.device
     return {name: t.to(device) for name, t in initial(spec, stream.torch()).items()}
 
 
@@ -81,13 +81,13 @@ def publish_model(state: ServerState, params: Params) -> Release:
 
 def publish_synthetic(state: ServerState, records: Records) -> Release:
     """The synthetic set, handed to everybody."""
-    tensors = {"images": records.images, "labels": records.labels}
+    tensors = {"inputs": records.inputs, "labels": records.labels}
     return Release(state.round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
 
 
 def client_images(round: int, client: int, records: Records) -> Release:
     """One client's synthetic images, as they lie on the server."""
-    tensors = {"images": records.images, "labels": records.labels}
+    tensors = {"inputs": records.inputs, "labels": records.labels}
     return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, client)
 
 

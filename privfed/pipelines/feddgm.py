@@ -130,7 +130,7 @@ class FedDGM:
             extras += (Release(job.round, sender, SERVER, "label_set", "labels", held, job.client),)
         if self.initial == "real":
             kept = _first_of_each_class(job.records, world.surrogate.classes, self.ipc)
-            raw = {"images": kept.images, "labels": kept.labels}
+            raw = {"inputs": kept.inputs, "labels": kept.labels}
             extras += (Release(job.round, sender, SERVER, "synthetic", "raw_images", raw, job.client),)
         return extras
 
@@ -145,7 +145,7 @@ class FedDGM:
         latents = None
         if "raw_images" in extras:
             labels = extras["raw_images"]["labels"]
-            latents = _require_prior(world).encode(extras["raw_images"]["images"])
+            latents = _require_prior(world).encode(extras["raw_images"]["inputs"])
         client = -1 if update.about is None else update.about
         return Job(state.surrogate, dict(update.tensors), labels, stream.child("client", client), latents)
 
@@ -199,9 +199,8 @@ def _first_of_each_class(records: Records, classes: int, limit: int) -> Records:
 
 
 def _nothing(world: World) -> Records:
-    side = world.surrogate.size
-    images, labels = world.public.images, world.public.labels
-    return Records(images.new_empty(0, world.surrogate.channels, side, side), labels.new_empty(0))
+    inputs, labels = world.public.inputs, world.public.labels
+    return Records(inputs.new_empty(0, *world.surrogate.input_shape), labels.new_empty(0))
 
 
 def _require_prior(world: World) -> Prior:

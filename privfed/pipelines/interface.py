@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from privfed.hooks import Hooks, Spent
 from privfed.nets import NetSpec, Params
@@ -18,6 +18,9 @@ from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import CLIENTS, SERVER, Release
 from privfed.training import Engine
+
+PERSONAL = "personal"
+"""Name of the release that brings a client a model of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,21 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class ClientJob:
-    """One client's work in one round: the broadcast weights, its own records, its randomness."""
+    """One client's work in one round.
+
+    Attributes:
+        start: what was broadcast: a whole model, or a representation without its head.
+        records: the client's own.
+        stream: its randomness.
+        kept: what the client kept from earlier rounds; it never leaves the client.
+    """
 
     client: int
     round: int
     start: Params
     records: Records
     stream: Stream
+    kept: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +74,13 @@ class ClientMessage:
         client: who sends.
         releases: the payload.
         spent: the update as sent, with its privacy event and what the run checked.
+        kept: what the client keeps for its next rounds; no release.
     """
 
     client: int
     releases: tuple[Release, ...]
     spent: Spent[Params]
+    kept: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,8 @@ class ServerState:
         surrogate: weights to broadcast next.
         large: weights of the server's own model; None when the pipeline has none.
         synthetic: the synthetic records the server trains on; None when the pipeline has none.
-        kept: releases that the server made for itself in the last round.
+        kept: releases that the server made in the last round, for itself or for single clients.
+        memory: what the server keeps between rounds beside its models.
     """
 
     round: int
@@ -87,6 +101,7 @@ class ServerState:
     large: Params | None = None
     synthetic: Records | None = None
     kept: tuple[Release, ...] = ()
+    memory: Params = field(default_factory=dict)
 
 
 class Pipeline(Protocol):
@@ -130,6 +145,34 @@ class Pipeline(Protocol):
         ...
 
 
-def broadcast(state: ServerState) -> Release:
-    """The surrogate on its way to all clients."""
-    return Release(state.round, SERVER, CLIENTS, "weights", "surrogate", state.surrogate)
+@runtime_checkable
+class Personalised(Protocol):
+    """What a pipeline has beside, whose clients each end with a model of their own."""
+
+    def share(self, round: int) -> float:
+        """Share of the clients that take part in that round, in (0, 1]."""
+        ...
+
+    def enrol(self, world: World, state: ServerState) -> Params:
+        """What every client keeps before its first round, given the state before the first round."""
+        ...
+
+    def shared(self, world: World, state: ServerState) -> Params:
+        """What the server broadcasts: the surrogate, or its representation alone."""
+        ...
+
+    def personal(self, world: World, state: ServerState, client: int, kept: Params) -> Params:
+        """The model that `client` uses after the round that `state` follows."""
+        ...
+
+
+def broadcast(pipeline: Pipeline, world: World, state: ServerState) -> Release:
+    """What goes to all clients."""
+    sent = pipeline.shared(world, state) if isinstance(pipeline, Personalised) else state.surrogate
+    return Release(state.round, SERVER, CLIENTS, "weights", "surrogate", sent)
+
+
+def delivered(state: ServerState, client: int) -> Params | None:
+    """The personal model that the server sent `client` in the last round, if it did."""
+    found = [r for r in state.kept if r.name == PERSONAL and r.about == client]
+    return dict(found[-1].tensors) if found else None

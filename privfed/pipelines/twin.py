@@ -109,12 +109,12 @@ def _null_job(world: World, job: ClientJob) -> ClientJob:
     records = world.public.take(index)
     if not world.public_labelled:
         labels = torch.randint(world.surrogate.classes, (len(records),), generator=generator)
-        records = Records(records.images, labels.to(records.labels.device))
+        records = Records(records.inputs, labels.to(records.labels.device))
     return ClientJob(job.client, job.round, job.start, records, stream)
 
 
 def _raw(job: ClientJob) -> Release:
-    tensors = {"images": job.records.images, "labels": job.records.labels}
+    tensors = {"inputs": job.records.inputs, "labels": job.records.labels}
     sender = client_name(job.client)
     return Release(job.round, sender, SERVER, "synthetic", "raw_images", tensors, job.client)
 
@@ -125,4 +125,4 @@ def _by_client(inbox: Sequence[Release]) -> list[Release]:
 
 
 def _records(release: Release) -> Records:
-    return Records(release.tensors["images"], release.tensors["labels"])
+    return Records(release.tensors["inputs"], release.tensors["labels"])

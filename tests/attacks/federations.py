@@ -47,7 +47,7 @@ def weights(params: Params, name: str, round: int = 0, about: int | None = None)
 
 
 def images(records: Records, round: int = ROUNDS, about: int | None = None) -> Release:
-    tensors = {"images": records.images, "labels": records.labels}
+    tensors = {"inputs": records.inputs, "labels": records.labels}
     if about is None:
         return Release(round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
     return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, about)
@@ -63,7 +63,7 @@ def memorise(records: Records, held: torch.Tensor, seed: int, steps: int = 120) 
     starts = [initial(SPEC, torch.Generator().manual_seed(seed + m)) for m in range(models)]
     params = {k: torch.stack([s[k] for s in starts]).requires_grad_() for k in starts[0]}
     optimiser = torch.optim.Adam(list(params.values()), lr=0.02)
-    batch = records.images.expand(models, *records.images.shape)
+    batch = records.inputs.expand(models, *records.inputs.shape)
     labels = records.labels.expand(models, -1)
     for _ in range(steps):
         loss = F.cross_entropy(forward(SPEC, params, batch).flatten(0, 1), labels.flatten(), reduction="none")
@@ -110,7 +110,7 @@ def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Relea
     generator = torch.Generator().manual_seed(seed)
     own = [records.take(h) for h in held]
     near = [
-        Records(r.images + 0.01 * torch.randn(r.images.shape, generator=generator), r.labels) for r in own
+        Records(r.inputs + 0.01 * torch.randn(r.inputs.shape, generator=generator), r.labels) for r in own
     ]
     return [*(images(r, ROUNDS - 1, k) for k, r in enumerate(near)), images(concatenate(near))]
 

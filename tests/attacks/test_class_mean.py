@@ -19,24 +19,24 @@ STREAM = Stream(0)
 def test_distance_is_to_the_mean_of_the_class_in_shard_and_population() -> None:
     known = candidates(12, 9)
     signals = extract(ClassMeanDistance(), known, server_view())
-    pool = torch.cat([known.public.images, known.population.images])
+    pool = torch.cat([known.public.inputs, known.population.inputs])
     labels = torch.cat([known.public.labels, known.population.labels])
     for i in range(12):
         mean = pool[labels == known.records.labels[i]].mean(0)
-        expected = -float((known.records.images[i] - mean).norm())
+        expected = -float((known.records.inputs[i] - mean).norm())
         assert signals.candidates[i, 0] == pytest.approx(expected, rel=1e-5)
     assert signals.population.shape == (9, 1, 1)
 
 
 def test_a_class_missing_from_the_shard_comes_from_the_population_and_else_is_unknown() -> None:
     def of(label: int, n: int = 3) -> Records:
-        return Records(noise(n, label).images, torch.full((n,), label))
+        return Records(noise(n, label).inputs, torch.full((n,), label))
 
-    records = Records(noise(2, 9).images, torch.tensor([1, 2]))
+    records = Records(noise(2, 9).inputs, torch.tensor([1, 2]))
     known = Candidates(records, torch.zeros(2, dtype=torch.int64), of(1), of(0))
     signals = extract(ClassMeanDistance(), known, server_view())
     assert signals.candidates[0, 0] == pytest.approx(
-        -float((records.images[0] - known.population.images.mean(0)).norm()), rel=1e-5
+        -float((records.inputs[0] - known.population.inputs.mean(0)).norm()), rel=1e-5
     )
     assert np.isnan(signals.candidates[1, 0])
 
@@ -59,7 +59,7 @@ def test_members_of_the_same_distribution_are_at_chance() -> None:
 def test_it_sees_a_shift_between_members_and_non_members() -> None:
     known = candidates(400, 100)
     inside = np.arange(400) < 200
-    shifted = known.records.images.clone()
+    shifted = known.records.inputs.clone()
     shifted[200:] += 0.5
     moved = Candidates(Records(shifted, known.records.labels), known.clients, known.population, known.public)
     signals = extract(ClassMeanDistance(), moved, server_view())

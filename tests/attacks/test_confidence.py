@@ -28,7 +28,7 @@ def net(seed: int) -> Params:
 
 def plain(params: Params, records: Records) -> Floats:
     with torch.no_grad():
-        logits = module_of(SPEC, params)(records.images)
+        logits = module_of(SPEC, params)(records.inputs)
     return logit_confidence(logits, records.labels).numpy()
 
 
@@ -186,7 +186,7 @@ def test_unknown_artefacts_are_refused() -> None:
     [
         (
             Records(torch.zeros(2, 3, 6, 6), torch.zeros(2, dtype=torch.int64)),
-            r"expected images of shape \(1, 6, 6\), got images=\(3, 6, 6\)",
+            r"expected inputs of shape \(1, 6, 6\), got inputs=\(3, 6, 6\)",
         ),
         (
             Records(torch.zeros(2, 1, 6, 6), torch.tensor([0, 5])),

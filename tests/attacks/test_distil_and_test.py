@@ -38,7 +38,7 @@ def fake(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -
     assert prior is PRIOR
     made = [noise(len(j.labels), j.stream.integer() % 2**31) for j in jobs]
     return [
-        Matched(torch.zeros(0), m.images, j.labels, 1.0, torch.zeros(matching.iterations + 1))
+        Matched(torch.zeros(0), m.inputs, j.labels, 1.0, torch.zeros(matching.iterations + 1))
         for m, j in zip(made, jobs, strict=True)
     ]
 

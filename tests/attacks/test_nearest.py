@@ -35,23 +35,23 @@ def test_nearest_matches_explicit_differences(same_label: bool, monkeypatch: pyt
     got = nearest(a, b, same_label)
     for i in range(13):
         rivals = [j for j in range(9) if not same_label or a.labels[i] == b.labels[j]]
-        distances = [float((a.images[i] - b.images[j]).norm()) for j in rivals]
+        distances = [float((a.inputs[i] - b.inputs[j]).norm()) for j in rivals]
         assert got[i] == pytest.approx(min(distances, default=np.nan), rel=1e-5, nan_ok=True)
 
 
 def test_nearest_tells_copies_from_near_copies() -> None:
     bright = Records(torch.full((1, 3, 32, 32), 0.9), torch.zeros(1, dtype=torch.int64))
-    near = Records(bright.images + 1e-6, bright.labels)
+    near = Records(bright.inputs + 1e-6, bright.labels)
     assert nearest(bright, bright)[0] == pytest.approx(0, abs=1e-5)
     assert nearest(bright, near)[0] == pytest.approx(
-        float((near.images - bright.images).double().norm()), rel=0.05
+        float((near.inputs - bright.inputs).double().norm()), rel=0.05
     )
 
 
 def test_no_rival_is_unknown() -> None:
     a, b = gaussian(4, 0), gaussian(3, 1)
     assert np.isnan(nearest(a, b.take(torch.zeros(0, dtype=torch.int64)))).all()
-    only = Records(b.images, torch.full((3,), 2))
+    only = Records(b.inputs, torch.full((3,), 2))
     np.testing.assert_array_equal(np.isnan(nearest(a, only, same_label=True)), (a.labels != 2).numpy())
 
 
@@ -69,7 +69,7 @@ def test_oracle_noisy_copies_of_members_are_found() -> None:
     records = gaussian(400, 0)
     inside = members_of(records)
     copies = Records(
-        records.images[inside] + 0.01 * torch.randn_like(records.images[inside]), records.labels[inside]
+        records.inputs[inside] + 0.01 * torch.randn_like(records.inputs[inside]), records.labels[inside]
     )
     known = Candidates(records, torch.zeros(400, dtype=torch.int64), gaussian(5, 1), gaussian(5, 2))
     for same_label in (False, True):
@@ -92,13 +92,13 @@ def test_calibration_cancels_records_that_are_close_to_everything() -> None:
     """Half the records are flat (low complexity): the raw distance ranks them first, members or not."""
     contrast = torch.where(torch.arange(200) % 2 == 0, 0.1, 1.0).view(-1, 1, 1, 1)
     base = gaussian(200, 0)
-    records = Records(base.images * contrast, base.labels)
+    records = Records(base.inputs * contrast, base.labels)
     known = Candidates(records, torch.zeros(200, dtype=torch.int64), gaussian(5, 1), gaussian(5, 2))
     generator = torch.Generator().manual_seed(3)
     included = torch.rand(9, 200, generator=generator) < 0.5
     read = []
     for f in range(9):
-        held = records.images[included[f]]
+        held = records.inputs[included[f]]
         blurred = Records(
             held + 0.7 * torch.randn(held.shape, generator=generator), records.labels[included[f]]
         )
@@ -126,29 +126,29 @@ def test_a_view_without_images_holds_nothing() -> None:
     [
         (
             {"labels": torch.zeros(2)},
-            r"expected tensor 'images' in release 'synthetic' of round 0 from server, "
+            r"expected tensor 'inputs' in release 'synthetic' of round 0 from server, "
             r"got tensors=\['labels'\]",
         ),
         (
-            {"images": torch.zeros(2, 6, 6), "labels": torch.zeros(2)},
-            r"expected images of shape \(m, c, h, w\), floating, in release 'synthetic' of round 0 from "
-            r"server, got images=\(2, 6, 6\) torch.float32",
+            {"inputs": torch.zeros(2, 6, 6), "labels": torch.zeros(2)},
+            r"expected inputs of shape \(m, c, h, w\), floating, in release 'synthetic' of round 0 from "
+            r"server, got inputs=\(2, 6, 6\) torch.float32",
         ),
         (
-            {"images": torch.zeros(2, 1, 6, 6, dtype=torch.uint8), "labels": torch.zeros(2)},
-            r"got images=\(2, 1, 6, 6\) torch.uint8",
+            {"inputs": torch.zeros(2, 1, 6, 6, dtype=torch.uint8), "labels": torch.zeros(2)},
+            r"got inputs=\(2, 1, 6, 6\) torch.uint8",
         ),
         (
-            {"images": torch.zeros(2, 1, 6, 6), "labels": torch.zeros(3)},
+            {"inputs": torch.zeros(2, 1, 6, 6), "labels": torch.zeros(3)},
             r"expected labels of shape \(2,\), in release .* got labels=\(3,\)",
         ),
         (
-            {"images": torch.full((2, 1, 6, 6), torch.nan), "labels": torch.zeros(2)},
-            r"expected finite images in release 'synthetic' of round 0 from server, got images with NaN",
+            {"inputs": torch.full((2, 1, 6, 6), torch.nan), "labels": torch.zeros(2)},
+            r"expected finite inputs in release 'synthetic' of round 0 from server, got inputs with NaN",
         ),
         (
-            {"images": torch.zeros(2, 3, 6, 6), "labels": torch.zeros(2)},
-            r"expected images of shape \(1, 6, 6\), got images=\(3, 6, 6\)",
+            {"inputs": torch.zeros(2, 3, 6, 6), "labels": torch.zeros(2)},
+            r"expected inputs of shape \(1, 6, 6\), got inputs=\(3, 6, 6\)",
         ),
     ],
 )

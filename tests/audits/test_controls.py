@@ -72,7 +72,7 @@ def test_members_that_differ_before_training_are_noticed(shift: float, passed: b
     (setting,) = null_settings([1], 200)
     included = np.tile(np.random.default_rng(3).random(200) < 0.5, (4, 1))
     old = setting.candidates.records
-    images = old.images + shift * torch.from_numpy(included[0])[:, None, None, None]
+    images = old.inputs + shift * torch.from_numpy(included[0])[:, None, None, None]
     brighter = replace(setting.candidates, records=Records(images.float(), old.labels))
     control = controls.blind(replace(setting, candidates=brighter), included, family=10)
     assert (control.kind, control.passed) == ("blind", passed)

@@ -57,7 +57,7 @@ def test_without_noise_clipping_and_sampling_it_is_full_batch_sgd(momentum: floa
     plain = torch.optim.SGD(module.parameters(), lr=0.1, momentum=momentum)
     for _ in range(5):
         plain.zero_grad()
-        F.cross_entropy(module(job.records.images), job.records.labels).backward()
+        F.cross_entropy(module(job.records.inputs), job.records.labels).backward()
         plain.step()
     trained = DpSgd(0.0, 1e9, 1.0, 5, 20.0, 0.1, momentum).train(job).value
     expected = flat({k: p.detach() for k, p in module.named_parameters()})
@@ -195,7 +195,7 @@ def test_another_number_of_steps_than_stated_is_seen(monkeypatch: pytest.MonkeyP
 
 def test_a_record_that_is_not_a_number_leaves_the_claim_unverified() -> None:
     data = records(20)
-    data.images[3] = math.nan
+    data.inputs[3] = math.nan
     assert CLIPPED in failed(replace(PLAIN, sampling_rate=1.0).train(task(data)))
 
 

@@ -60,9 +60,9 @@ def fashion(root: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8], pa
 
 def test_digits() -> None:
     digits = load("digits")
-    assert digits.records.images.shape == (1797, 1, 8, 8)
-    assert digits.records.images.dtype == torch.float32
-    assert [v.item() for v in digits.records.images.aminmax()] == [-1, 1]
+    assert digits.records.inputs.shape == (1797, 1, 8, 8)
+    assert digits.records.inputs.dtype == torch.float32
+    assert [v.item() for v in digits.records.inputs.aminmax()] == [-1, 1]
     assert digits.records.labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert digits.classes == tuple("0123456789")
     assert digits.sha256 == "3837f1a0020b8811f4acde044454df6a30128b3787928eca932b7c454f3a9085"
@@ -71,13 +71,13 @@ def test_digits() -> None:
 @pytest.mark.skipif(not FASHION_PACKAGE.is_dir(), reason="Debian's package dataset-fashion-mnist is absent")
 def test_fashion_mnist_of_the_distribution(tmp_path: Path) -> None:
     dataset = load("fashion-mnist", tmp_path)
-    assert dataset.records.images.shape == (70_000, 1, 32, 32)
+    assert dataset.records.inputs.shape == (70_000, 1, 32, 32)
     assert dataset.records.labels.bincount().tolist() == [7000] * 10
     assert dataset.records.labels[:5].tolist() == [9, 0, 0, 3, 0]
-    frame = dataset.records.images.clone()
+    frame = dataset.records.inputs.clone()
     frame[..., 2:-2, 2:-2] = -1
     assert (frame == -1).all()
-    assert dataset.records.images.max() == 1
+    assert dataset.records.inputs.max() == 1
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -86,8 +86,8 @@ def test_fashion_mnist_in_the_layout_of_torchvision(tmp_path: Path, packed: bool
     images = np.full((20, 28, 28), 255, dtype=np.uint8)
     fashion(tmp_path / below, images, np.arange(20, dtype=np.uint8) % 10, packed)
     dataset = load("fashion-mnist", tmp_path)
-    assert dataset.records.images.shape == (40, 1, 32, 32)
-    assert dataset.records.images.sum() == 40 * (28 * 28 - (32 * 32 - 28 * 28))
+    assert dataset.records.inputs.shape == (40, 1, 32, 32)
+    assert dataset.records.inputs.sum() == 40 * (28 * 28 - (32 * 32 - 28 * 28))
     assert dataset.classes[9] == "Ankle boot"
 
 
@@ -153,8 +153,8 @@ def test_cifar_has_training_records_before_test_records(
     monkeypatch.setattr("torchvision.datasets.CIFAR10", stub)
     (tmp_path / "cifar-10-batches-py").mkdir()
     dataset = load("cifar10", tmp_path)
-    assert dataset.records.images.shape == (8, 3, 32, 32)
-    assert dataset.records.images[:, 0, 0, 0].tolist() == [1.0] * 4 + [-1.0] * 4
+    assert dataset.records.inputs.shape == (8, 3, 32, 32)
+    assert dataset.records.inputs[:, 0, 0, 0].tolist() == [1.0] * 4 + [-1.0] * 4
     assert dataset.classes == ("cat", "dog")
 
 
@@ -162,13 +162,13 @@ def test_image_folder_reads_classes_in_alphabetical_order(tmp_path: Path) -> Non
     (folder_of_pictures(tmp_path) / "cat" / "notes.txt").write_text("ignored")
     dataset = load("image-folder:.", tmp_path)
     assert dataset.classes == ("cat", "dog")
-    assert dataset.records.images.shape == (4, 1, 4, 4)
-    assert dataset.records.images[:, 0, 0, 0].tolist() == [-1, -1, 1, 1]
+    assert dataset.records.inputs.shape == (4, 1, 4, 4)
+    assert dataset.records.inputs[:, 0, 0, 0].tolist() == [-1, -1, 1, 1]
 
 
 def test_one_coloured_image_makes_all_coloured(tmp_path: Path) -> None:
     picture(folder_of_pictures(tmp_path) / "cat" / "9.png", mode="RGB")
-    assert load(f"image-folder:{tmp_path}").records.images.shape == (5, 3, 4, 4)
+    assert load(f"image-folder:{tmp_path}").records.inputs.shape == (5, 3, 4, 4)
 
 
 def test_train_and_test_are_parts_not_classes(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_image_folders_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_npz_of_bytes(tmp_path: Path) -> None:
     dataset = load(npz(tmp_path))
-    assert dataset.records.images.shape == (6, 1, 4, 4)
-    torch.testing.assert_close(dataset.records.images[0, 0, 0], torch.arange(4) / 127.5 - 1)
+    assert dataset.records.inputs.shape == (6, 1, 4, 4)
+    torch.testing.assert_close(dataset.records.inputs[0, 0, 0], torch.arange(4) / 127.5 - 1)
     assert dataset.records.labels.tolist() == LABELS.tolist()
     assert dataset.records.labels.dtype == torch.int64
     assert dataset.classes == ("0", "1", "2")
@@ -234,7 +234,7 @@ def test_npz_reads_channels_on_either_side(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 4), dtype=np.uint8)
     first = load(npz(tmp_path, images=images))
     last = load(npz(tmp_path, images=images.transpose(0, 2, 3, 1)))
-    assert torch.equal(first.records.images, last.records.images)
+    assert torch.equal(first.records.inputs, last.records.inputs)
     assert first.sha256 == last.sha256
 
 
@@ -245,14 +245,14 @@ def test_npz_floats_span_their_bounds(
     x = np.random.default_rng(seed).random((6, 4, 4))
     folder = tmp_path_factory.mktemp("npz")
     dataset = load(npz(folder, images=np.clip(low + x * width, low, low + width), bounds=[low, low + width]))
-    torch.testing.assert_close(dataset.records.images[:, 0], torch.from_numpy(2 * x - 1).float())
-    assert dataset.records.images.abs().max() <= 1
+    torch.testing.assert_close(dataset.records.inputs[:, 0], torch.from_numpy(2 * x - 1).float())
+    assert dataset.records.inputs.abs().max() <= 1
 
 
 def test_content_decides_the_digest(tmp_path: Path) -> None:
     first = load(npz(tmp_path))
     (tmp_path / "b").mkdir()
-    assert load(npz(tmp_path / "b", images=IMAGES.astype(np.float64) / 255)).records.images.shape == (
+    assert load(npz(tmp_path / "b", images=IMAGES.astype(np.float64) / 255)).records.inputs.shape == (
         6,
         1,
         4,

@@ -80,7 +80,7 @@ def generators(count: int) -> list[torch.Generator]:
 
 def assert_close(first: Matched, second: Matched) -> None:
     """Float64 rounding; Adam divides by the root of squared gradients and lifts it above 1e-12."""
-    for name in ("latents", "images", "losses"):
+    for name in ("latents", "inputs", "losses"):
         torch.testing.assert_close(
             getattr(first, name), getattr(second, name), rtol=1e-7, atol=1e-8, equal_nan=True
         )
@@ -95,7 +95,7 @@ def assert_close(first: Matched, second: Matched) -> None:
 @every_dsa
 def test_no_inner_step_is_no_movement(spec: NetSpec, dsa: Dsa | None) -> None:
     lanes = _lanes(spec, [job(spec, 0), job(spec, 1)])
-    images = torch.stack([noise(spec, LABELS, m).images for m in range(2)])
+    images = torch.stack([noise(spec, LABELS, m).inputs for m in range(2)])
     loss = matching_loss(lanes, images, torch.zeros(2), Matching(steps=3, dsa=dsa), generators(2))
     assert torch.equal(loss, torch.ones(2, dtype=torch.float64))
 
@@ -112,7 +112,7 @@ def test_the_clients_own_images_steps_and_rate_leave_no_loss(spec: NetSpec, dsa:
         for m, ((start, target), records) in enumerate(zip(pairs, own, strict=True))
     ]
     alike = [Stream(m, ("client", "augment")).torch() for m in range(2)]
-    images = torch.nn.utils.rnn.pad_sequence([r.images for r in own], batch_first=True)
+    images = torch.nn.utils.rnn.pad_sequence([r.inputs for r in own], batch_first=True)
     matching = Matching(steps=4, dsa=dsa)
     loss = matching_loss(_lanes(spec, jobs), images, torch.full((2,), recipe.lr), matching, alike)
     assert loss.max() < 1e-20, "the square of rounding in float64"
@@ -124,20 +124,20 @@ def test_the_line_search_finds_the_clients_rate(spec: NetSpec) -> None:
     start, target = local(spec, 0, Recipe(epochs=2, batch=100, lr=0.25), own)
     found = match(
         spec,
-        [Job(start, target, own.labels, Stream(0), own.images)],
+        [Job(start, target, own.labels, Stream(0), own.inputs)],
         identity(spec),
         Matching(iterations=0, steps=2, eta=1.0),
     )[0]
     assert found.eta == 0.25
     assert found.losses.shape == (1,)
     assert found.losses[0] < 1e-20
-    assert torch.equal(found.images, own.images)
+    assert torch.equal(found.images, own.inputs)
 
 
 @every_spec
 def test_the_loss_is_the_squared_distance_left_over_the_one_travelled(spec: NetSpec) -> None:
     one = job(spec, 3)
-    images, eta = noise(spec, LABELS, 0).images, 0.2
+    images, eta = noise(spec, LABELS, 0).inputs, 0.2
     weights = one.start
     for _ in range(3):
         gradient = _gradient(spec, weights, images, LABELS)
@@ -221,7 +221,7 @@ def _found(
 def test_the_gradient_is_that_of_the_gradients_against_a_constant(spec: NetSpec, steps: int) -> None:
     """TESLA, section 3.2: autograd of sum_t g_t . v at inner weights held constant."""
     jobs = [job(spec, m) for m in range(2)]
-    images = torch.stack([noise(spec, LABELS, m).images for m in range(2)])
+    images = torch.stack([noise(spec, LABELS, m).inputs for m in range(2)])
     _, by_image, _ = _found(spec, jobs, images, 0.2, Matching(steps=steps))
     for m, one in enumerate(jobs):
         weights, v = _constant(spec, one, images[m], 0.2, steps)
@@ -235,7 +235,7 @@ def test_the_gradient_is_that_of_the_gradients_against_a_constant(spec: NetSpec,
 @every_spec
 def test_the_gradient_is_that_of_finite_differences(spec: NetSpec) -> None:
     """Central differences of step 1e-6: truncation of 1e-12 and cancellation of 1e-10 in float64."""
-    one, images, step = job(spec, 0), noise(spec, LABELS, 0).images, 1e-6
+    one, images, step = job(spec, 0), noise(spec, LABELS, 0).inputs, 1e-6
     _, by_image, _ = _found(spec, [one], images.unsqueeze(0), 0.2, Matching(steps=3))
     weights, v = _constant(spec, one, images, 0.2, 3)
 
@@ -262,7 +262,7 @@ def _full_unroll(spec: NetSpec, one: Job, images: Tensor, log_eta: Tensor, steps
 @every_spec
 @pytest.mark.parametrize("steps", [1, 3])
 def test_one_step_is_the_full_unroll_and_several_are_not(spec: NetSpec, steps: int) -> None:
-    one, x = job(spec, 0), noise(spec, LABELS, 0).images.requires_grad_()
+    one, x = job(spec, 0), noise(spec, LABELS, 0).inputs.requires_grad_()
     log_eta = torch.tensor(0.2, dtype=torch.float64).log().requires_grad_()
     loss = _full_unroll(spec, one, x, log_eta, steps)
     expected, by_eta = torch.autograd.grad(loss, (x, log_eta))
@@ -275,7 +275,7 @@ def test_one_step_is_the_full_unroll_and_several_are_not(spec: NetSpec, steps: i
 
 @every_spec
 def test_the_gradient_in_the_step_size_holds_the_inner_gradients_constant(spec: NetSpec) -> None:
-    one, images, eta = job(spec, 0), noise(spec, LABELS, 0).images, 0.2
+    one, images, eta = job(spec, 0), noise(spec, LABELS, 0).inputs, 0.2
     _, _, by_log_eta = _found(spec, [one], images.unsqueeze(0), eta, Matching(steps=3))
     weights = _inner(spec, one, images, eta, 3)
     total = torch.stack([_flat(_gradient(spec, w, images, LABELS)).detach() for w in weights]).sum(0)
@@ -290,7 +290,7 @@ def test_the_gradient_in_the_step_size_holds_the_inner_gradients_constant(spec: 
 @every_dsa
 def test_recomputing_the_inner_graphs_changes_nothing(spec: NetSpec, dsa: Dsa | None) -> None:
     jobs = [job(spec, m) for m in range(2)]
-    images = torch.stack([noise(spec, LABELS, m).images for m in range(2)])
+    images = torch.stack([noise(spec, LABELS, m).inputs for m in range(2)])
     kept, recomputed = (Matching(steps=3, dsa=dsa, memory=m) for m in ("graph", "constant"))
     for a, b in zip(
         _found(spec, jobs, images, 0.2, kept), _found(spec, jobs, images, 0.2, recomputed), strict=True

@@ -73,7 +73,7 @@ class Echo:
         return [
             (
                 Release(s.round, SERVER, PUBLIC, "weights", "large", s.large or s.surrogate),
-                Release(s.round, SERVER, PUBLIC, "synthetic", "synthetic", {"images": torch.zeros(1)}),
+                Release(s.round, SERVER, PUBLIC, "synthetic", "synthetic", {"inputs": torch.zeros(1)}),
             )
             for s in states
         ]

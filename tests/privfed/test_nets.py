@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from privfed.nets import LARGEST_POOL_MATRIX, NetSpec, Params, build, forward, initial, module_of
+from privfed.architectures.convnet import LARGEST_POOL_MATRIX
+from privfed.nets import NetSpec, Params, build, forward, initial, module_of
 from privfed.randomness import Stream
 from privfed.training import predict, stack
 
@@ -35,7 +36,7 @@ def models(spec: NetSpec, count: int) -> list[Params]:
 
 def batches(spec: NetSpec, count: int, n: int, seed: int = 0) -> Tensor:
     shape = (count, n, spec.channels, spec.size, spec.size)
-    return torch.rand(shape, generator=Stream(seed, ("images",)).torch(), dtype=torch.float64) * 2 - 1
+    return torch.rand(shape, generator=Stream(seed, ("inputs",)).torch(), dtype=torch.float64) * 2 - 1
 
 
 def by_module(spec: NetSpec, params: Params, images: Tensor) -> Tensor:

@@ -112,12 +112,12 @@ def _centre(of: Prior) -> Tensor:
 
 
 def test_the_limit_is_four_deviations_of_the_public_latents() -> None:
-    latents = prior().autoencoder.encode(public().images).latent_dist.mean.flatten(1)
+    latents = prior().autoencoder.encode(public().inputs).latent_dist.mean.flatten(1)
     torch.testing.assert_close(prior().limit, CLIP_DEVIATIONS * latents.std(0))
 
 
 def test_each_class_starts_from_its_own_gaussian() -> None:
-    latents = prior().autoencoder.encode(public().images).latent_dist.mean.flatten(1)
+    latents = prior().autoencoder.encode(public().inputs).latent_dist.mean.flatten(1)
     assert prior().mean.shape == (CLASSES, 64)
     for c in (0, 7):
         own = latents[public().labels == c]
@@ -146,7 +146,7 @@ def test_unconditional_latents_do_not_know_the_label() -> None:
 
 
 def test_labels_of_the_public_shard_are_used_only_when_conditional() -> None:
-    shuffled = Records(public().images, public().labels.flip(0))
+    shuffled = Records(public().inputs, public().labels.flip(0))
     recipe = replace(RECIPE, steps=2, conditional=False)
     first, second = (train_prior(p, CLASSES, recipe, STREAM) for p in (public(), shuffled))
     assert torch.equal(first.mean, second.mean)
@@ -168,7 +168,7 @@ def test_a_class_without_enough_public_records_starts_from_all_of_them(records: 
 def test_training_improves_the_reconstruction() -> None:
     def error(of: Prior) -> float:
         with torch.no_grad():
-            return float((of.decode(of.encode(public().images)) - public().images).square().mean())
+            return float((of.decode(of.encode(public().inputs)) - public().inputs).square().mean())
 
     assert error(prior()) < 0.5 * error(prior(steps=0))
 

@@ -56,7 +56,7 @@ def test_private_labels_are_reindexed_in_the_order_of_private_classes() -> None:
     assert split.classes == 3
     for index, records in ((split.candidates, sets.candidates), (split.test, sets.test)):
         assert [OTHER.private_classes[y] for y in records.labels.tolist()] == LABELS[index].tolist()
-        assert torch.equal(records.images.flatten(), index.float())
+        assert torch.equal(records.inputs.flatten(), index.float())
 
 
 def test_public_records_of_other_classes_have_no_usable_label() -> None:

@@ -88,7 +88,7 @@ def by_torch(task: Task) -> Params:
     batches, augment = task.stream.child("batches").torch(), task.stream.child("augment").torch()
     for _ in range(recipe.epochs if n else 0):
         for index in torch.randperm(n, generator=batches).split(recipe.batch):
-            x = task.records.images[index]
+            x = task.records.inputs[index]
             if recipe.dsa is not None:
                 x = apply(x.unsqueeze(0), draw(recipe.dsa, [augment])).squeeze(0)
             optimiser.zero_grad()
@@ -127,7 +127,7 @@ def test_the_engines_agree_in_float32() -> None:
         replace(
             t,
             start={k: v.float() for k, v in t.start.items()},
-            records=Records(t.records.images.float(), t.records.labels),
+            records=Records(t.records.inputs.float(), t.records.labels),
         )
         for t in tasks(CONVNET, replace(FULL, dsa=Dsa()))
     ]
@@ -209,14 +209,14 @@ def test_inputs_are_left_as_they_were(engine: Engine) -> None:
     train(work, engine)
     for task, before in zip(work, untouched, strict=True):
         assert same(task.start, before.start)
-        assert torch.equal(task.records.images, before.records.images)
+        assert torch.equal(task.records.inputs, before.records.inputs)
 
 
 @every_engine
 def test_training_learns(engine: Engine) -> None:
     (task,) = tasks(CONVNET, Recipe(epochs=80, batch=4, lr=0.1, momentum=0.9), (12,))
     (params,) = train([task], engine)
-    assert (predict(CONVNET, params, task.records.images).argmax(1) == task.records.labels).all()
+    assert (predict(CONVNET, params, task.records.inputs).argmax(1) == task.records.labels).all()
 
 
 def test_a_stack_is_undone_into_copies() -> None:

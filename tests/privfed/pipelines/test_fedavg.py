@@ -147,7 +147,7 @@ def test_averaging_learns_from_all_clients() -> None:
     """Two clients with two classes each: the average tells all four apart better than chance."""
     clients = (noise(40, 0, (0, 1)), noise(40, 1, (2, 3)))
     shifted = tuple(
-        replace(c, images=c.images * 0.1 + (c.labels / 2 - 0.75).view(-1, 1, 1, 1)) for c in clients
+        replace(c, inputs=c.inputs * 0.1 + (c.labels / 2 - 0.75).view(-1, 1, 1, 1)) for c in clients
     )
     pipeline = FedAvg(rounds=20, local=Recipe(epochs=1, batch=10, lr=0.1))
     (outcome,) = run(
@@ -157,5 +157,5 @@ def test_averaging_learns_from_all_clients() -> None:
     )
     spec = outcome.transcript.nets["large"]
     everybody = concatenate(list(shifted))
-    right = (predict(spec, outcome.large, everybody.images).argmax(1) == everybody.labels).double().mean()
+    right = (predict(spec, outcome.large, everybody.inputs).argmax(1) == everybody.labels).double().mean()
     assert right > 0.8

@@ -39,7 +39,7 @@ def play(pipeline: FedDGM, of: Federation | None = None, **change: Any) -> Outco
 def synthetic(outcome: Outcome) -> tuple[Tensor, Tensor]:
     (release,) = named(outcome, "synthetic")
     assert (release.sender, release.receiver, release.kind) == (SERVER, PUBLIC, "synthetic")
-    return release.tensors["images"], release.tensors["labels"]
+    return release.tensors["inputs"], release.tensors["labels"]
 
 
 # What the server sees.
@@ -62,7 +62,7 @@ def test_the_server_can_be_replayed_from_its_releases_alone(pipeline: FedDGM) ->
     assert equal(state.surrogate, outcome.surrogate)
     assert equal(state.large or {}, outcome.large)
     assert state.synthetic is not None
-    assert torch.equal(state.synthetic.images, synthetic(outcome)[0])
+    assert torch.equal(state.synthetic.inputs, synthetic(outcome)[0])
 
 
 def test_a_client_sends_its_weights_and_nothing_else() -> None:
@@ -103,7 +103,7 @@ def test_the_pool_is_the_images_of_the_clients_in_order() -> None:
     own = named(outcome, "client_images")
     assert [(r.round, r.about) for r in own] == [(n, k) for n in range(2) for k in range(3)]
     assert all(r.sender == r.receiver == SERVER for r in own)
-    assert torch.equal(torch.cat([r.tensors["images"] for r in own]), synthetic(outcome)[0])
+    assert torch.equal(torch.cat([r.tensors["inputs"] for r in own]), synthetic(outcome)[0])
     assert torch.equal(torch.cat([r.tensors["labels"] for r in own]), synthetic(outcome)[1])
 
 
@@ -118,7 +118,7 @@ def test_the_latents_on_the_server_decode_to_its_images() -> None:
         assert latents.tensors["losses"].shape == (QUICK.matching.iterations + 1,)
         assert latents.tensors["eta"] > 0
         # Decoded alone instead of with the other clients': float32 rounding.
-        torch.testing.assert_close(prior.decode(latents.tensors["latents"]), images.tensors["images"])
+        torch.testing.assert_close(prior.decode(latents.tensors["latents"]), images.tensors["inputs"])
 
 
 def test_every_client_and_round_starts_from_latents_of_its_own() -> None:
@@ -157,7 +157,7 @@ def test_a_client_that_did_not_move_leaves_images_of_the_prior() -> None:
     (idle,) = [r for r in named(outcome, "client_images") if (r.round, r.about) == (0, 1)]
     (drawn,) = [r for r in named(prior_only, "client_images") if (r.round, r.about) == (0, 1)]
     # The same latents decoded in the same batch of clients.
-    assert torch.equal(idle.tensors["images"], drawn.tensors["images"])
+    assert torch.equal(idle.tensors["inputs"], drawn.tensors["inputs"])
     (latents,) = [r for r in named(outcome, "client_latents") if (r.round, r.about) == (0, 1)]
     assert latents.tensors["losses"].isnan().all()
 
@@ -212,10 +212,10 @@ def test_real_initialisation_publishes_the_clients_images_through_the_autoencode
     ]
     kept = concatenate(firsts)
     images, labels = synthetic(outcome)
-    torch.testing.assert_close(images, prior.decode(prior.encode(kept.images)))
+    torch.testing.assert_close(images, prior.decode(prior.encode(kept.inputs)))
     assert torch.equal(labels, kept.labels)
     raw = named(outcome, "raw_images")
-    assert torch.equal(torch.cat([r.tensors["images"] for r in raw]), kept.images)
+    assert torch.equal(torch.cat([r.tensors["inputs"] for r in raw]), kept.inputs)
     assert REAL.outside_claim == ("raw images of the clients",)
     both = replace(REAL, label_mode="held").outside_claim
     assert both == ("set of labels of each client", "raw images of the clients")

@@ -26,7 +26,7 @@ def play(pipeline: Twin, of: Federation, here: World | None = None) -> Outcome:
 
 def accuracy(outcome: Outcome, name: str, records: Records) -> float:
     (params,) = [dict(r.tensors) for r in named(outcome, name)][-1:]
-    logits = predict(outcome.transcript.nets[name], params, records.images)
+    logits = predict(outcome.transcript.nets[name], params, records.inputs)
     return float((logits.argmax(1) == records.labels).float().mean())
 
 
@@ -35,10 +35,10 @@ def test_the_positive_twin_publishes_its_members() -> None:
     outcome = play(MEMBERS, of)
     everybody = concatenate(list(of.clients))
     (published,) = named(outcome, "synthetic")
-    assert torch.equal(published.tensors["images"], everybody.images)
+    assert torch.equal(published.tensors["inputs"], everybody.inputs)
     assert torch.equal(published.tensors["labels"], everybody.labels)
     for release, own in zip(named(outcome, "client_images"), of.clients, strict=True):
-        assert torch.equal(release.tensors["images"], own.images)
+        assert torch.equal(release.tensors["inputs"], own.inputs)
     assert MEMBERS.outside_claim == ("raw records of the clients",)
 
 
@@ -51,7 +51,7 @@ def test_the_positive_twin_memorises_noise() -> None:
     assert accuracy(outcome, "large", noise(200, 5)) < 0.5
     spec = outcome.transcript.nets["surrogate"]
     for release, own in zip(updates(outcome), of.clients, strict=True):
-        logits = predict(spec, dict(release.tensors), own.images)
+        logits = predict(spec, dict(release.tensors), own.inputs)
         assert (logits.argmax(1) == own.labels).all()
 
 
@@ -59,7 +59,7 @@ def test_the_positive_twin_memorises_noise() -> None:
 def test_the_null_twin_is_the_same_whatever_the_clients_hold(labelled: bool) -> None:
     public = noise(60, 1_000)
     if not labelled:
-        public = Records(public.images, torch.full_like(public.labels, NO_LABEL))
+        public = Records(public.inputs, torch.full_like(public.labels, NO_LABEL))
     here = world(public=public, public_labelled=labelled)
     first = federation(0)
     second = replace(first, clients=tuple(noise(n, 50 + n) for n in (3, 0, 17)))
@@ -74,9 +74,9 @@ def test_the_null_twin_is_the_same_whatever_the_clients_hold(labelled: bool) -> 
 def test_clients_of_the_null_twin_use_different_public_records() -> None:
     public = noise(400, 1_000)
     outcome = play(PUBLIC, federation(0), world(public=public))
-    used = [r.tensors["images"] for r in named(outcome, "raw_images")]
+    used = [r.tensors["inputs"] for r in named(outcome, "raw_images")]
     assert all(not torch.equal(a, b) for i, a in enumerate(used) for b in used[:i])
-    known = {tuple(x.flatten().tolist()) for x in public.images}
+    known = {tuple(x.flatten().tolist()) for x in public.inputs}
     assert all(tuple(x.flatten().tolist()) in known for images in used for x in images)
 
 

@@ -81,7 +81,7 @@ def world(**change: Any) -> World:
 @lru_cache(maxsize=2)
 def _world(dtype: torch.dtype) -> World:
     public = noise(30, 1_000)
-    assert public.images.dtype == dtype
+    assert public.inputs.dtype == dtype
     return World(SURROGATE, LARGE, public, True, prior(), engine="stacked", large_engine="stacked")
 
 
