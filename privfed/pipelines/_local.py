@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from privfed.hooks import Spent, apply_local, apply_uplink, compose
+from privfed.hooks import Hooks, Spent, apply_aggregate, apply_local, apply_uplink, compose
 from privfed.nets import NetSpec, Params, initial
 from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
 from privfed.randomness import Stream
@@ -95,6 +95,23 @@ def updates(inbox: Sequence[Release]) -> list[Release]:
     """The model updates among the releases received, in the order of the clients."""
     found = [r for r in inbox if r.name == "update"]
     return sorted(found, key=lambda r: -1 if r.about is None else r.about)
+
+
+def count(job: ClientJob) -> Release:
+    """How many records a client states that it has."""
+    tensors = {"n": torch.tensor(len(job.records))}
+    return Release(job.round, client_name(job.client), SERVER, "counts", "count", tensors, job.client)
+
+
+def mean_update(hooks: Hooks, inbox: Sequence[Release], stream: Stream) -> Params:
+    """Mean of the updates after the aggregate hooks, weighted by the counts where clients state them."""
+    sent = [dict(r.tensors) for r in updates(inbox)]
+    counts = {r.about: float(r.tensors["n"]) for r in inbox if r.kind == "counts"}
+    weights = [counts.get(r.about, 1.0) for r in updates(inbox)]
+    mean = weighted_mean(sent, weights)
+    total = {k: v * len(sent) for k, v in mean.items()}
+    changed = apply_aggregate(hooks, total, len(sent), stream.child("aggregate")).value
+    return {k: v / len(sent) for k, v in changed.items()}
 
 
 def weighted_mean(params: Sequence[Params], weights: Sequence[float]) -> Params:

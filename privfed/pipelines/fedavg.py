@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-
-from privfed.hooks import apply_aggregate
-from privfed.nets import Params
 from privfed.pipelines._local import (
     check_participation,
+    count,
     initial_states,
+    mean_update,
     publish_model,
     train_and_upload,
-    updates,
-    weighted_mean,
 )
 from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
 from privfed.randomness import Stream
-from privfed.release import SERVER, Release, client_name
+from privfed.release import Release
 from privfed.training import Recipe
 
 Weighting = Literal["records", "equal"]
@@ -60,7 +56,7 @@ class FedAvg:
         messages = train_and_upload(world, self.local, jobs)
         if self.weighting == "equal":
             return messages
-        return [replace(m, releases=(*m.releases, _count(j))) for m, j in zip(messages, jobs, strict=True)]
+        return [replace(m, releases=(*m.releases, count(j))) for m, j in zip(messages, jobs, strict=True)]
 
     def server_round(
         self,
@@ -71,24 +67,10 @@ class FedAvg:
     ) -> list[ServerState]:
         """Replaces the surrogate by the weighted mean of the updates."""
         return [
-            replace(s, round=s.round + 1, surrogate=self._mean(world, inbox, stream))
+            replace(s, round=s.round + 1, surrogate=mean_update(world.hooks, inbox, stream))
             for s, inbox, stream in zip(states, inboxes, streams, strict=True)
         ]
 
     def publish(self, world: World, states: Sequence[ServerState]) -> list[tuple[Release, ...]]:
         """The averaged model."""
         return [(publish_model(s, s.surrogate),) for s in states]
-
-    def _mean(self, world: World, inbox: Sequence[Release], stream: Stream) -> Params:
-        sent = [dict(r.tensors) for r in updates(inbox)]
-        counts = {r.about: float(r.tensors["n"]) for r in inbox if r.kind == "counts"}
-        weights = [counts.get(r.about, 1.0) for r in updates(inbox)]
-        mean = weighted_mean(sent, weights)
-        total = {k: v * len(sent) for k, v in mean.items()}
-        changed = apply_aggregate(world.hooks, total, len(sent), stream.child("aggregate")).value
-        return {k: v / len(sent) for k, v in changed.items()}
-
-
-def _count(job: ClientJob) -> Release:
-    tensors = {"n": torch.tensor(len(job.records))}
-    return Release(job.round, client_name(job.client), SERVER, "counts", "count", tensors, job.client)
