@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from privfed.augmentation import Dsa, apply, draw
 from privfed.nets import NetSpec, Params, feature_width, features, forward
@@ -67,6 +68,8 @@ class Task:
     Attributes:
         frozen: names of parameters that stay as they are.
         anchor: what the recipe's proximal term pulls towards; the start when None.
+        teacher: features of a teacher on the records, shape (n, width): the objective is then
+            `feature_divergence` from them, and labels are not used.
     """
 
     spec: NetSpec
@@ -76,6 +79,7 @@ class Task:
     stream: Stream
     frozen: tuple[str, ...] = ()
     anchor: Params | None = None
+    teacher: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +103,15 @@ def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
     """Trained parameters of every task, in the order given.
 
     Args:
-        tasks: models to train; those of one architecture, recipe and set of frozen parameters are
-            stacked, at most 32 at once.
+        tasks: models to train; those of one architecture, recipe, objective and set of frozen
+            parameters are stacked, at most 32 at once.
         engine: "looped" or "stacked".
     """
     size = stack_size(engine)
     trained: dict[int, Params] = {}
-    groups: dict[tuple[NetSpec, Recipe, tuple[str, ...]], list[int]] = {}
+    groups: dict[tuple[NetSpec, Recipe, tuple[str, ...], bool], list[int]] = {}
     for i, task in enumerate(tasks):
-        groups.setdefault((task.spec, task.recipe, task.frozen), []).append(i)
+        groups.setdefault((task.spec, task.recipe, task.frozen, task.teacher is None), []).append(i)
     for members in groups.values():
         # Neighbours in size share a stack, so that little of a stack is padding.
         members.sort(key=lambda i: (len(tasks[i].records), i))
@@ -153,6 +157,16 @@ def weighted_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of each model, shape (M,): mean over the records with weight 1."""
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
     return (losses * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+
+
+def feature_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Reverse Kullback-Leibler divergence between softmaxed features, in nats, shape (..., n).
+
+    Sum over features of p (log p - log q), p the student's and q the teacher's; FedBKD's released
+    code (arXiv 2506.20245) distils by it in both directions. Features: shape (..., n, width).
+    """
+    p, q = student.log_softmax(-1), teacher.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)
 
 
 class FlatParams:
@@ -217,7 +231,7 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
     spec, recipe, frozen = tasks[0].spec, tasks[0].recipe, tasks[0].frozen
     if recipe.epochs == 0 or not any(len(t.records) for t in tasks):
         return [{k: v.clone() for k, v in t.start.items()} for t in tasks]
-    inputs, labels = _padded(tasks)
+    inputs, labels, teacher = _padded(tasks)
     start = stack([t.start for t in tasks])
     fixed = {name: start[name] for name in frozen}
     flat = FlatParams({name: t for name, t in start.items() if name not in fixed})
@@ -229,7 +243,12 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
         x, y = inputs[lane, step.index], labels[lane, step.index]
         if recipe.dsa is not None:
             x = apply(x, draw(recipe.dsa, step.generators))
-        loss = weighted_loss(forward(spec, {**fixed, **flat.views}, x), y, step.weight)
+        params = {**fixed, **flat.views}
+        if teacher is None:
+            loss = weighted_loss(forward(spec, params, x), y, step.weight)
+        else:
+            gap = feature_divergence(features(spec, params, x), teacher[lane, step.index])
+            loss = (gap * step.weight).sum(1) / step.weight.sum(1).clamp_min(1.0)
         gradient = flat.gradient(loss.sum())
         if anchor is not None:
             gradient += recipe.proximal * (flat.buffer.detach() - anchor)
@@ -244,16 +263,12 @@ def _anchor(tasks: list[Task], flat: FlatParams) -> Tensor:
     return torch.cat([towards[name].flatten(1) for name in flat.views], 1)
 
 
-def _padded(tasks: list[Task]) -> tuple[Tensor, Tensor]:
-    """Inputs (M, longest, ...) and labels (M, longest), zero where a task has fewer records."""
-    longest = max(len(t.records) for t in tasks)
-    first = tasks[0].records.inputs
-    inputs = first.new_zeros(len(tasks), longest, *first.shape[1:])
-    labels = torch.zeros(len(tasks), longest, dtype=torch.int64, device=first.device)
-    for m, task in enumerate(tasks):
-        inputs[m, : len(task.records)] = task.records.inputs
-        labels[m, : len(task.records)] = task.records.labels
-    return inputs, labels
+def _padded(tasks: list[Task]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Inputs, labels and teachers' features, each (M, longest, ...); zero where a task has fewer records."""
+    inputs = pad_sequence([t.records.inputs for t in tasks], batch_first=True)
+    labels = pad_sequence([t.records.labels for t in tasks], batch_first=True)
+    taught = [t.teacher for t in tasks if t.teacher is not None]
+    return inputs, labels, pad_sequence(taught, batch_first=True) if taught else None
 
 
 def _steps(tasks: list[Task]) -> Iterator[_Step]:
