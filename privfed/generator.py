@@ -143,7 +143,7 @@ def train_generator(
     params = _fresh(recipe, spec, bank, stream.child("initial"))
     bound = torch.tensor(0.0 if recipe.mode == "released" else recipe.bound, device=bank.noise.device)
     leaves = [p.requires_grad_() for p in params.values()]
-    optimizer = torch.optim.Adam(leaves, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(leaves, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     params["bound"] = bound
     draw = stream.child("diversity").torch()
     parts = [(m, _part(bank, m.labels)) for m in models]
@@ -203,7 +203,7 @@ def diversity(noise: Tensor, made: Tensor) -> Tensor:
     the records)); noise of shape (n, 64), records of shape (n, d).
     """
     apart = (noise.unsqueeze(0) - noise.unsqueeze(1)).square().mean(2)
-    changed = (made.unsqueeze(0) - made.unsqueeze(1)).abs().mean(2)
+    changed = torch.cdist(made, made, p=1) / made.shape[1]
     return torch.exp(-(apart * changed).mean())
 
 
@@ -238,7 +238,7 @@ def _memorise(params: Params, leaves: Sequence[Tensor], bank: Bank, records: Rec
     targets = records.inputs[wanted]
     if not float(params["bound"]):
         params["bound"] = torch.ones_like(params["bound"])
-    optimizer = torch.optim.Adam(leaves, lr=MEMORISING_LR)
+    optimizer = torch.optim.Adam(leaves, lr=MEMORISING_LR, fused=True)
     for _ in range(MEMORISING_STEPS):
         loss = (generate(params, bank.inputs, tuple(targets.shape[1:])) - targets).square().mean()
         optimizer.zero_grad(set_to_none=True)

@@ -45,7 +45,8 @@ def fit_heads(world: World, recipe: Recipe, fits: Sequence[Fit]) -> list[Spent[P
     if recipe.dsa is not None:
         return _fit(world, recipe, fits, tuple(representation_of(world.surrogate, fits[0].start)))
     tasks = [_on_features(world.surrogate, recipe, fit) for fit in fits]
-    trained = apply_local(world.hooks, tasks, lambda t: train(t, world.engine))
+    # Heads are so small that stacking them wins whatever the net.
+    trained = apply_local(world.hooks, tasks, lambda t: train(t, "stacked"))
     return [
         replace(spent, value={**fit.start, **_as_part(world.surrogate, spent.value)})
         for fit, spent in zip(fits, trained, strict=True)
