@@ -19,7 +19,7 @@ from privfed.pipelines.interface import (
 )
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.release import Release, Transcript
+from privfed.release import CLIENTS, Release, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def run(
         for i in range(len(federations)):
             received = [next(messages) for _ in jobs[i]]
             inboxes.append(tuple(r for m in received for r in m.releases))
-            log[i] += [broadcasts[i], *inboxes[i]]
+            log[i] += [*_news(log[i], broadcasts[i]), *inboxes[i]]
             sent[i] += received
             for message in received:
                 kept[i][message.client] = message.kept
@@ -156,6 +156,15 @@ def _jobs(
     ]
 
 
+def _news(log: Sequence[Release], sent: Release) -> tuple[Release, ...]:
+    """The broadcast, unless it went out before: a round without messages leaves the server where it was."""
+    earlier = [
+        dict(r.tensors) for r in log if (r.name, r.round, r.receiver) == (sent.name, sent.round, CLIENTS)
+    ]
+    known = any(all(e.get(k) is v for k, v in sent.tensors.items()) for e in earlier)
+    return () if known else (sent,)
+
+
 def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End) -> Outcome:
     state, stream = end.state, federation.stream.child("publish")
     spent = [apply_release(world.hooks, r, stream.child(r.name)) for r in end.published]
@@ -163,10 +172,12 @@ def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End
     delivered = next(dict(r.tensors) for r in released if r.name == "large")
     large = world.surrogate if state.large is None else world.large
     last = broadcast(pipeline, world, state)
-    transcript = Transcript((*end.log, last, *released), {"surrogate": world.surrogate, "large": large})
+    releases = (*end.log, *_news(end.log, last), *released)
+    transcript = Transcript(releases, {"surrogate": world.surrogate, "large": large})
     ledger = Ledger()
     for message in end.messages:
-        ledger = ledger.spend(message.client, message.spent, _stream_of(federation, message))
+        if message.releases:  # what is not sent costs nothing
+            ledger = ledger.spend(message.client, message.spent, _stream_of(federation, message))
     return Outcome(transcript, ledger, state.surrogate, delivered, end.personal)
 
 

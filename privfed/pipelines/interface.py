@@ -72,7 +72,7 @@ class ClientMessage:
 
     Attributes:
         client: who sends.
-        releases: the payload.
+        releases: the payload; empty when the client sends nothing, which costs nothing.
         spent: the update as sent, with its privacy event and what the run checked.
         kept: what the client keeps for its next rounds; no release.
     """
@@ -88,7 +88,7 @@ class ServerState:
     """What the server holds after a round.
 
     Attributes:
-        round: rounds completed.
+        round: rounds completed; one in which no client sent anything need not count.
         surrogate: weights to broadcast next.
         large: weights of the server's own model; None when the pipeline has none.
         synthetic: the synthetic records the server trains on; None when the pipeline has none.

@@ -20,7 +20,17 @@ EXPECTED = {
         "rmia",
     },
     "defenses": {"dp_sgd"},
-    "pipelines": {"fedavg", "feddgm", "twin"},
+    "pipelines": {
+        "ditto",
+        "fedavg",
+        "fedavg_fine_tuned",
+        "fedbkd",
+        "feddgm",
+        "fedprox",
+        "fedrep",
+        "local_only",
+        "twin",
+    },
 }
 
 
@@ -48,5 +58,5 @@ def test_every_attack_is_played() -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"expected pipelines to be one of fedavg, .*, got 'fedsgd'"):
+    with pytest.raises(ValueError, match=r"expected pipelines to be one of ditto, fedavg, .*, got 'fedsgd'"):
         find("pipelines", "fedsgd")

@@ -160,6 +160,51 @@ def test_the_ledger_charges_each_client_for_its_own_rounds() -> None:
     assert all(a.verified for a in outcome.ledger.checked)
 
 
+@dataclass(frozen=True)
+class Mute(Echo):
+    """Clients say something in the first round alone; the server may work on without them."""
+
+    restless: bool = False
+
+    def client_round(self, world: World, jobs: Sequence[ClientJob]) -> list[ClientMessage]:
+        messages = super().client_round(world, jobs)
+        return [m if j.round == 0 else replace(m, releases=()) for m, j in zip(messages, jobs, strict=True)]
+
+    def server_round(
+        self,
+        world: World,
+        states: Sequence[ServerState],
+        inboxes: Sequence[Sequence[Release]],
+        streams: Sequence[Stream],
+    ) -> list[ServerState]:
+        after = [replace(s, kept=()) for s in super().server_round(world, states, inboxes, streams)]
+        if all(inboxes):
+            return after
+        made = after if self.restless else states
+        return [
+            replace(s, round=before.round, surrogate=m.surrogate)
+            for s, before, m in zip(states, states, made, strict=True)
+        ]
+
+
+def test_what_is_not_sent_costs_nothing() -> None:
+    pipeline = Mute(rounds=3)
+    (outcome,) = run(pipeline, WORLD, [federation(0)])
+    assert [len(jobs) for jobs in pipeline.jobs] == [2, 2, 2]
+    assert dict(outcome.ledger.events) == {0: (GaussianDpEvent(1.0),), 1: (GaussianDpEvent(2.0),)}
+    assert outcome.ledger.streams == {j.stream for j in pipeline.jobs[0]}
+
+
+def test_a_broadcast_that_went_out_is_not_sent_again_and_a_new_one_always_is() -> None:
+    for restless, rounds, weights in ((False, [0, 1], [0, 1]), (True, [0, 1, 1, 1], [0, 1, 2, 3])):
+        pipeline = Mute(rounds=3, restless=restless)
+        (outcome,) = run(pipeline, WORLD, [federation(0)])
+        sent = [r for r in outcome.transcript.releases if r.name == "surrogate"]
+        assert [r.round for r in sent] == rounds
+        assert [float(r.tensors["w"]) for r in sent] == weights
+        assert [float(jobs[0].start["w"]) for jobs in pipeline.jobs] == [*weights, 1][:3]
+
+
 def test_randomness_used_twice_is_found_out() -> None:
     """Messages that all claim round 0 make its streams serve twice."""
     (outcome,) = run(Echo(stuck=True), WORLD, [federation(0)])

@@ -12,7 +12,7 @@ from privfed.federation import Federation, run
 from privfed.hooks import Hooks, Spent
 from privfed.nets import Params, initial
 from privfed.pipelines.fedavg import FedAvg, Weighting
-from privfed.pipelines.interface import ServerState
+from privfed.pipelines.interface import Personalised, ServerState
 from privfed.randomness import Stream
 from privfed.records import concatenate
 from privfed.release import SERVER, Release, client_name
@@ -106,6 +106,12 @@ def test_a_single_client_is_trained_on_alone() -> None:
     (outcome,) = run(pipeline, world(), [federation(0, (7,))])
     for sent, received in zip(updates(outcome), named(outcome, "surrogate")[1:], strict=True):
         assert_params_close(dict(sent.tensors), dict(received.tensors))
+
+
+def test_all_clients_use_the_average() -> None:
+    (outcome,) = run(FedAvg(rounds=1), world(), [federation(0)])
+    assert not isinstance(FedAvg(), Personalised)
+    assert outcome.personal == ()
 
 
 def test_counts_are_a_release_and_a_disclosure_only_when_asked_for() -> None:
