@@ -12,7 +12,7 @@ STAMP = $(VENV)/.installed
 # An audit that ran is a success here whatever it found: passed, policy violated, inconclusive.
 RAN = case $$code in 0 | 1 | 3) ;; *) exit $$code ;; esac
 
-.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark clean
+.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark benchmark-personalisation clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ check: lint types contracts test ## Everything a change must pass
 
 benchmark: $(STAMP) ## Print speed ratios measured side by side on this machine
 	$(BIN)/python -m audits.benchmark $(ARGS)
+
+benchmark-personalisation: $(STAMP) ## Train personalised methods side by side on three tasks (hours)
+	$(BIN)/python -m audits.personalisation $(ARGS)
 
 clean: ## Remove the environment, caches and build products; runs/ and trained federations stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
