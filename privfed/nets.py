@@ -186,7 +186,10 @@ def feature_width(spec: NetSpec) -> int:
 @lru_cache(maxsize=64)
 def parameter_shapes(spec: NetSpec) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by name, in order."""
-    return {k: tuple(v.shape) for k, v in initial(spec, torch.Generator().manual_seed(0)).items()}
+    # Shapes alone: a description from outside may ask for a net that no memory holds.
+    with torch.device("meta"):
+        module = _ARCHITECTURES[spec.family].module(spec)
+    return {k: tuple(v.shape) for k, v in module.named_parameters()}
 
 
 def head_names(spec: NetSpec) -> tuple[str, str]:
