@@ -33,11 +33,15 @@ class Content:
         images: float32 in [-1, 1], shape (n, channels, height, width).
         labels: integers of any width, shape (n,).
         classes: a name for each label.
+        users: position in `user_names` of each record, integers, shape (n,); None without users.
+        user_names: of all users.
     """
 
     images: torch.Tensor
     labels: NDArray[Any]
     classes: tuple[str, ...]
+    users: NDArray[Any] | None = None
+    user_names: tuple[str, ...] = ()
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

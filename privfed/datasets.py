@@ -1,14 +1,14 @@
 """Data sets in memory, by name or from the user's own files.
 
-Every source ends as `Records`: square float32 images in [-1, 1] with labels 0..C-1, at least two
-records of every class. Nothing is downloaded.
+Every source ends as `Records` with labels 0..C-1, at least two of every class: square float32 images in
+[-1, 1], or the token numbers of sentences. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,11 @@ from privfed.data_files import (
     read_image_folder,
     read_npz,
 )
-from privfed.records import Records
+from privfed.dataset import Dataset, of_images, of_text
+from privfed.leaf_files import read_leaf
+from privfed.randomness import Stream
+from privfed.sentiment import SentimentTask, make_sentiment
+from privfed.text_files import REVIEW_FILES, Text, read_reviews
 
 __all__ = ["SOURCES", "Dataset", "DatasetError", "Source", "load"]
 
@@ -64,24 +68,15 @@ SOURCES: tuple[Source, ...] = (
         "your images by class folder (or train and test with class folders), of one square size",
     ),
     Source("npz:PATH", "your NumPy archive with arrays images and labels (and bounds for floats)"),
+    Source("reviews", "10,662 film review sentences (rt-polarity.neg, rt-polarity.pos), 2 classes"),
+    Source("reviews:PATH", "the same two files, or yours by these names, in the folder PATH"),
+    Source("sentiment", "4,800 generated sentences of 40 users, 2 classes; no files needed"),
+    Source("sentiment:USERS", "the same with another number of users"),
+    Source("leaf:PATH", "LEAF's JSON files of FEMNIST or Sent140; clients can be its users"),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A labelled image data set in memory.
-
-    Attributes:
-        name: the source it was loaded from.
-        records: all of it; where a source has a training and a test part, in that order.
-        classes: name of each label 0..C-1.
-        sha256: of the images, labels and class names (hexadecimal); it names the content, not the files.
-    """
-
-    name: str
-    records: Records
-    classes: tuple[str, ...]
-    sha256: str
+MAX_USERS = 10_000
+"""Most users of generated sentences (1.2 million sentences)."""
 
 
 def load(source: str, root: Path | None = None) -> Dataset:
@@ -118,9 +113,18 @@ def _read(source: str, folder: Path) -> Dataset:
         case "cifar100", "":
             return _cifar(source, "CIFAR100", "cifar-100-python", folder)
         case "image-folder", str(where) if where:
-            return _dataset(source, read_image_folder(folder / where))
+            return of_images(source, read_image_folder(folder / where))
         case "npz", str(where) if where:
-            return _dataset(source, read_npz(folder / where))
+            return of_images(source, read_npz(folder / where))
+        case "reviews", "":
+            return of_text(source, read_reviews(_reviews_folder(folder)))
+        case "reviews", str(where):
+            return of_text(source, read_reviews(folder / where))
+        case "sentiment", str(users):
+            return _sentiment(source, users)
+        case "leaf", str(where) if where:
+            found = read_leaf(folder / where)
+            return of_text(source, found) if isinstance(found, Text) else of_images(source, found)
     names = ", ".join(s.name for s in SOURCES)
     raise DatasetError(f"expected source to be one of {names}, got source={source!r}")
 
@@ -130,7 +134,7 @@ def _digits() -> Dataset:
 
     bunch = cast(Any, load_digits())
     images = torch.from_numpy(bunch.images).float().div(8).sub(1).unsqueeze(1)
-    return _dataset("digits", Content(images, bunch.target, tuple(str(c) for c in bunch.target_names)))
+    return of_images("digits", Content(images, bunch.target, tuple(str(c) for c in bunch.target_names)))
 
 
 def _fashion_mnist(root: Path) -> Dataset:
@@ -147,7 +151,7 @@ def _fashion_mnist(root: Path) -> Dataset:
             f"got images={images.shape} and labels={labels.shape}"
         )
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
-    return _dataset("fashion-mnist", Content(from_bytes(padded[:, None]), labels, _FASHION_CLASSES))
+    return of_images("fashion-mnist", Content(from_bytes(padded[:, None]), labels, _FASHION_CLASSES))
 
 
 def _fashion_file(name: str, folders: Sequence[Path]) -> NDArray[np.uint8]:
@@ -179,35 +183,25 @@ def _cifar(source: str, loader: str, folder: str, root: Path) -> Dataset:
         ) from error
     images = np.concatenate([p.data for p in parts]).transpose(0, 3, 1, 2)
     labels = np.concatenate([np.asarray(p.targets) for p in parts])
-    return _dataset(source, Content(from_bytes(images), labels, tuple(parts[0].classes)))
+    return of_images(source, Content(from_bytes(images), labels, tuple(parts[0].classes)))
 
 
-def _dataset(name: str, content: Content) -> Dataset:
-    """Holds `content` against the rules that all data sets share."""
-    images, labels, classes = content.images, content.labels, content.classes
-    if images.shape[-1] != images.shape[-2]:
-        raise DatasetError(f"expected square images, got images={tuple(images.shape)} from source={name!r}")
-    counts = _class_counts(labels)
-    if len(counts) < 2 or len(counts) != len(classes) or counts.min() < 2:
-        found = f"labels {labels.min()}..{labels.max()}" if labels.size else "no labels"
-        few = ", ".join(f"{counts[c]} of class {c}" for c in np.flatnonzero(counts < 2)[:3])
+def _reviews_folder(root: Path) -> Path:
+    folders = (root, root / "data", root / "shared/data")
+    for folder in folders:
+        if all((folder / name).is_file() for name in REVIEW_FILES):
+            return folder
+    raise DatasetError(
+        f"expected the files {' and '.join(REVIEW_FILES)} (one sentence a line) in "
+        f"{', '.join(map(str, folders))}, or reviews:PATH, got source='reviews' without them"
+    )
+
+
+def _sentiment(source: str, users: str) -> Dataset:
+    """The generated sentences from a seed of their own, so that the source names one content."""
+    if users and not (re.fullmatch("[1-9][0-9]{0,5}", users) and int(users) <= MAX_USERS):
         raise DatasetError(
-            "expected labels 0..C-1 of at least two classes, and at least two records of every class, "
-            f"got {found}{' with ' + few if few else ''} in {labels.size} records of source={name!r}"
+            f"expected sentiment:USERS with a whole number of users in 1..{MAX_USERS}, got source={source!r}"
         )
-    records = Records(images, torch.from_numpy(labels.astype(np.int64)))
-    return Dataset(name, records, classes, _digest(records, classes))
-
-
-def _class_counts(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Records of each class; empty if a label is negative, or so large that a class must be empty."""
-    if not labels.size or int(labels.min()) < 0 or int(labels.max()) >= labels.size:
-        return np.zeros(0, dtype=np.int64)
-    return np.bincount(labels.astype(np.int64))
-
-
-def _digest(records: Records, classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr((tuple(records.inputs.shape), classes)).encode())
-    for tensor in (records.inputs, records.labels):
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
+    task = SentimentTask(users=int(users)) if users else SentimentTask()
+    return replace(make_sentiment(task, Stream(0).child("sentiment")), name=source)

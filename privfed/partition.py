@@ -1,6 +1,6 @@
-"""Cuts records into clients: Dirichlet label skew, label shards, or at random.
+"""Cuts records into clients: Dirichlet label skew, label shards, at random, or by user.
 
-All functions are pure in (labels, stream) and return one index array a client, ascending; the
+All functions are pure in (labels, users, stream) and return one index array a client, ascending; the
 arrays are disjoint and cover all records.
 """
 
@@ -57,10 +57,27 @@ class Iid:
     """Records dealt at random, equally many to each client (up to one)."""
 
 
-Partition = Dirichlet | Shards | Iid
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Clients are the users of the data set, each with what is theirs.
+
+    Attributes:
+        minimum: records every client has at least.
+    """
+
+    minimum: int = 1
+
+    def __post_init__(self) -> None:
+        if self.minimum < 1:
+            raise ValueError(f"expected minimum >= 1, got minimum={self.minimum}")
 
 
-def partition(labels: Tensor, clients: int, how: Partition, stream: Stream) -> tuple[Tensor, ...]:
+Partition = Dirichlet | Shards | Iid | Users
+
+
+def partition(
+    labels: Tensor, clients: int, how: Partition, stream: Stream, users: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """The index of each client's records, cut as `how` says.
 
     Args:
@@ -68,9 +85,13 @@ def partition(labels: Tensor, clients: int, how: Partition, stream: Stream) -> t
         clients: number of parts.
         how: the kind of partition with its knobs.
         stream: randomness of the cut.
+        users: user of each record, int64, shape (n,); only the partition `Users` reads it.
 
     Returns:
         One int64 tensor of indices a client.
+
+    Raises:
+        ValueError: if the request is impossible, or asks for users where there are none.
     """
     match how:
         case Dirichlet(alpha, minimum):
@@ -79,6 +100,8 @@ def partition(labels: Tensor, clients: int, how: Partition, stream: Stream) -> t
             return shards(labels, clients, per_client, stream)
         case Iid():
             return iid(labels, clients, stream)
+        case Users(minimum):
+            return by_user(known(users, labels), clients, minimum)
 
 
 def dirichlet(
@@ -134,6 +157,54 @@ def iid(labels: Tensor, clients: int, stream: Stream) -> tuple[Tensor, ...]:
     """
     _check(labels, clients, 1)
     return tuple(_index(part) for part in np.array_split(stream.numpy().permutation(len(labels)), clients))
+
+
+def by_user(users: Tensor, clients: int, minimum: int = 1) -> tuple[Tensor, ...]:
+    """One client a user, in the order of the users' numbers; nothing is random.
+
+    Args:
+        users: user of each record, int64, shape (n,), of exactly `clients` different users.
+        clients: number of parts.
+        minimum: records every user must have.
+
+    Raises:
+        ValueError: if the users are more or fewer than the clients, or one has too few records.
+
+    >>> by_user(torch.tensor([7, 3, 7]), 2)
+    (tensor([1]), tensor([0, 2]))
+    """
+    Users(minimum)
+    found, counts = users.unique(return_counts=True)
+    if len(found) != clients:
+        raise ValueError(
+            f"expected records of as many users as clients, {clients}, got users={len(found)} "
+            "(raise candidates, or lower clients)"
+        )
+    if counts.min() < minimum:
+        fewest = int(counts.argmin())
+        raise ValueError(
+            f"expected at least {minimum} record(s) for each client, got {int(counts[fewest])} of user "
+            f"{int(found[fewest])} (raise candidates, or lower minimum or clients)"
+        )
+    return tuple(torch.nonzero(users == user).flatten() for user in found)
+
+
+def known(users: Tensor | None, labels: Tensor) -> Tensor:
+    """`users`, once they are known to be there and one a record.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if users is None:
+        raise ValueError(
+            "expected a data set with users (such as leaf:PATH or sentiment) for the partition Users, "
+            "got users=None (name another partition, or another data set)"
+        )
+    if users.shape != labels.shape:
+        raise ValueError(
+            f"expected one user a record, shape {tuple(labels.shape)}, got users={tuple(users.shape)}"
+        )
+    return users
 
 
 def _check(labels: Tensor, clients: int, each: int) -> None:

@@ -1,7 +1,7 @@
 """Who may see which record: public shard, clients' candidates, population, test; disjoint by construction.
 
 All parts of one kind of record are consecutive cuts of one stratified random order, so no index can
-fall into two of them.
+fall into two of them. Where clients are users, the order is one a user.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privfed.partition import Iid, Partition, partition
+from privfed.partition import Iid, Partition, Users, known, partition
 from privfed.randomness import Stream
 from privfed.records import Records
+from privfed.strata import stratified
+from privfed.user_splits import draw_from_users
 
 Regime = Literal["same-classes", "other-classes"]
 NO_LABEL = -1
@@ -37,7 +39,9 @@ class SplitPlan:
             "other-classes" draws it only from classes outside `private_classes`, so that nothing
             about the private classes is public.
         private_classes: of the private task, in the order of its new labels ("other-classes" only).
-        partition: how the candidates are owned by clients.
+        partition: how the candidates are owned by clients. With `Users`, clients are the users with the
+            most records, population and test are records of the same users, and the public shard
+            is of other users.
     """
 
     clients: int
@@ -92,6 +96,7 @@ class Split:
         private_classes: labels of the data set that the private task has, in the order of its new
             labels 0..P-1.
         regime: where the public shard comes from.
+        users: user that each client is, ascending; empty unless clients are users.
     """
 
     public: Tensor
@@ -101,6 +106,7 @@ class Split:
     owners: Tensor
     private_classes: tuple[int, ...]
     regime: Regime
+    users: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -131,8 +137,8 @@ class Canaries:
     mask: Tensor
 
 
-def make_split(labels: Tensor, plan: SplitPlan, stream: Stream) -> Split:
-    """A random split, stratified by class.
+def make_split(labels: Tensor, plan: SplitPlan, stream: Stream, users: Tensor | None = None) -> Split:
+    """A random split, stratified by class, and by user where clients are users.
 
     Every part has its share of each class up to rounding.
 
@@ -140,12 +146,16 @@ def make_split(labels: Tensor, plan: SplitPlan, stream: Stream) -> Split:
         labels: of the whole data set, int64 in 0..C-1, shape (n,).
         plan: sizes and regime.
         stream: randomness of the draw and of the partition among clients.
+        users: user of each record, int64, shape (n,), as `Dataset.users`; only the partition `Users`
+            reads it.
 
     Raises:
         ValueError: if the data set cannot fill the plan.
     """
     private = plan.private_classes or tuple(range(int(labels.max()) + 1))
     _check_classes(labels, private)
+    if isinstance(plan.partition, Users):
+        return _split_by_user(labels, known(users, labels), plan, private, stream)
     draw = stream.child("draw")
     sizes = {"candidates": plan.candidates, "population": plan.population, "test": plan.test}
     if plan.regime == "same-classes":
@@ -183,6 +193,39 @@ def with_canaries(labels: Tensor, owners: Tensor, classes: int, count: int, stre
     return Canaries(wrong, mask)
 
 
+def _split_by_user(
+    labels: Tensor, users: Tensor, plan: SplitPlan, private: tuple[int, ...], stream: Stream
+) -> Split:
+    drawn = draw_from_users(
+        labels,
+        users,
+        private,
+        plan.clients,
+        stream.child("draw"),
+        candidates=plan.candidates,
+        population=plan.population,
+        test=plan.test,
+    )
+    candidates, population, test = drawn.parts
+    owners = _owners(labels[candidates], plan, stream.child("partition"), users[candidates])
+    public = _public_of(drawn.others, labels, plan, private, stream.child("public"))
+    return Split(public, candidates, population, test, owners, private, plan.regime, drawn.users)
+
+
+def _public_of(
+    others: Tensor, labels: Tensor, plan: SplitPlan, private: tuple[int, ...], stream: Stream
+) -> Tensor:
+    """The public shard out of the records of users who are no clients."""
+    classes = private if plan.regime == "same-classes" else _outside(labels, private)
+    order = torch.from_numpy(stratified(labels[others].numpy(), classes, stream.numpy()))
+    if plan.public > len(order):
+        raise ValueError(
+            f"expected public <= {len(order)}, the records of classes {classes} of users who are no clients "
+            f"(lower public or clients), got public={plan.public}"
+        )
+    return others[order[: plan.public]]
+
+
 def _check_classes(labels: Tensor, private: tuple[int, ...]) -> None:
     found = set(labels.unique().tolist())
     if len(set(private)) != len(private) or not set(private) <= found:
@@ -205,7 +248,7 @@ def _outside(labels: Tensor, private: tuple[int, ...]) -> tuple[int, ...]:
 
 def _cut(labels: Tensor, classes: tuple[int, ...], stream: Stream, **sizes: int) -> tuple[Tensor, ...]:
     """Consecutive cuts of a stratified order of the records of `classes`, one a size."""
-    order = torch.from_numpy(_stratified(labels.numpy(), classes, stream.numpy()))
+    order = torch.from_numpy(stratified(labels.numpy(), classes, stream.numpy()))
     total = sum(sizes.values())
     if total > len(order):
         raise ValueError(
@@ -215,21 +258,9 @@ def _cut(labels: Tensor, classes: tuple[int, ...], stream: Stream, **sizes: int)
     return tuple(torch.split(order[:total], list(sizes.values())))
 
 
-def _stratified(
-    labels: NDArray[np.int64], classes: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """An order whose every stretch has its share of each class: each class is spread evenly over (0, 1)."""
-    index, place = [], []
-    for label in classes:
-        members = rng.permutation(np.flatnonzero(labels == label))
-        index.append(members)
-        place.append((np.arange(len(members)) + rng.random(len(members))) / len(members))
-    return np.concatenate(index)[np.argsort(np.concatenate(place), kind="stable")].astype(np.int64)
-
-
-def _owners(labels: Tensor, plan: SplitPlan, stream: Stream) -> Tensor:
+def _owners(labels: Tensor, plan: SplitPlan, stream: Stream, users: Tensor | None = None) -> Tensor:
     owners = torch.empty(len(labels), dtype=torch.int64)
-    for client, part in enumerate(partition(labels, plan.clients, plan.partition, stream)):
+    for client, part in enumerate(partition(labels, plan.clients, plan.partition, stream, users)):
         owners[part] = client
     return owners
 

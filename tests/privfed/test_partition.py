@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privfed import partition as module
-from privfed.partition import Dirichlet, Iid, Partition, Shards, dirichlet, iid, partition, shards
+from privfed.partition import (
+    Dirichlet,
+    Iid,
+    Partition,
+    Shards,
+    Users,
+    by_user,
+    dirichlet,
+    iid,
+    partition,
+    shards,
+)
 from privfed.randomness import Stream
 
 LABELS = st.lists(st.integers(0, 4), min_size=12, max_size=80).map(lambda x: torch.tensor(x))
@@ -105,3 +116,41 @@ def test_shares_follow_the_dirichlet_law() -> None:
     # Beta(1/2, 1/2): mean 1/2, variance 1/8.
     assert abs(share.mean() - 0.5) < 0.02
     assert abs(share.var() - 0.125) < 0.005
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 5))
+def test_by_user_gives_every_user_a_client_in_order(users: list[int], seed: int) -> None:
+    owner, labels = torch.tensor(users), torch.zeros(len(users), dtype=torch.int64)
+    parts = partition(labels, len(set(users)), Users(), Stream(seed), owner)
+    assert torch.cat(parts).sort().values.tolist() == list(range(len(users)))
+    assert [owner[p].unique().tolist() for p in parts] == [[u] for u in sorted(set(users))]
+    assert all(p.tolist() == sorted(p.tolist()) for p in parts)
+
+
+def test_other_partitions_do_not_read_the_users() -> None:
+    labels = torch.arange(60) % 3
+    for how in (Iid(), Shards(2), Dirichlet(0.5)):
+        without, ignored = (partition(labels, 3, how, Stream(4), users) for users in (None, torch.zeros(60)))
+        assert all(torch.equal(a, b) for a, b in zip(without, ignored, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda y: Users(0), "expected minimum >= 1, got minimum=0"),
+        (lambda y: by_user(y, 3), "as many users as clients, 3, got users=2 .raise candidates, or lower"),
+        (lambda y: by_user(y, 2, 3), "at least 3 record.* got 2 of user 1 .raise candidates, or lower min"),
+        (
+            lambda y: partition(y, 2, Users(), Stream(0)),
+            "a data set with users .* got users=None .name another",
+        ),
+        (
+            lambda y: partition(y, 2, Users(), Stream(0), y[1:]),
+            r"one user a record, shape \(5,\), got users=\(4,\)",
+        ),
+    ],
+)
+def test_users_that_cannot_be_clients(call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match=message):
+        call(torch.tensor([0, 1, 0, 1, 0]))

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -172,3 +173,30 @@ def test_impossible_canaries(count: int, classes: int, message: str) -> None:
     zeros = torch.zeros(5, dtype=torch.int64)
     with pytest.raises(ValueError, match=message):
         with_canaries(zeros, zeros, classes, count, Stream(0))
+
+
+@pytest.mark.parametrize(
+    ("plan", "golden"),
+    [
+        (PLAN, "50b01d6681e52be9f6ae911793d42b78f583cd23c134881cee8268f45b086829"),
+        (
+            replace(PLAN, partition=Dirichlet(0.5)),
+            "500ffad115e09f948f85723994817f091b78d6152dc73ab86e3539b23395d324",
+        ),
+        (
+            replace(PLAN, partition=Shards(2)),
+            "fb6e6ab1ee9b50495dd93a0b3c7c68831b0583020dfba11e36421ba737a46157",
+        ),
+        (OTHER, "010160f050863a153e41e0686206b604d165a4d224546c350b0182ce9d45845b"),
+    ],
+)
+@pytest.mark.parametrize("users", [None, torch.arange(200) % 7])
+def test_splits_without_users_are_what_they_always_were(
+    plan: SplitPlan, golden: str, users: torch.Tensor | None
+) -> None:
+    split = make_split(LABELS, plan, Stream(7), users)
+    digest = hashlib.sha256()
+    for part in (split.public, split.candidates, split.population, split.test, split.owners):
+        digest.update(part.numpy().tobytes())
+    assert digest.hexdigest() == golden
+    assert split.users == ()
