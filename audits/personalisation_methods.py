@@ -8,7 +8,7 @@ from typing import Any
 
 from audits.personalisation_tasks import Setting
 from privfed.generator import Mode
-from privfed.pipelines._bidirectional import Distillation
+from privfed.pipelines._bidirectional import Covering, Distillation
 from privfed.pipelines.ditto import Ditto
 from privfed.pipelines.fedavg import FedAvg
 from privfed.pipelines.fedbkd import FedBKD
@@ -62,19 +62,18 @@ def _fedrep(setting: Setting) -> Pipeline:
     return FedRep(setting.rounds + 1, head, representation, setting.fraction, share_heads=True)
 
 
-def _fedbkd(mode: Mode, **changed: Any) -> Callable[[Setting], Pipeline]:
+def _fedbkd(mode: Mode, covering: Covering = "held", **changed: Any) -> Callable[[Setting], Pipeline]:
     def build(setting: Setting) -> Pipeline:
         return FedBKD(
-            rounds=setting.rounds + 1,
-            head=setting.recipe(setting.head),
-            representation=setting.recipe(setting.representation),
-            generator=replace(setting.generator, mode=mode),
-            distillation=Distillation(to_local=replace(setting.sgd, epochs=4, batch=20)),
+            setting.rounds + 1,
+            setting.recipe(setting.head),
+            setting.recipe(setting.representation),
             fraction=setting.fraction,
-            **changed,
+            generator=replace(setting.generator, mode=mode),
+            distillation=Distillation(replace(setting.sgd, epochs=4, batch=20), covering=covering),
         )
 
-    return build
+    return lambda setting: replace(build(setting), **changed)  # type: ignore[type-var]
 
 
 METHODS: dict[str, Method] = {
@@ -89,6 +88,19 @@ METHODS: dict[str, Method] = {
     "fedbkd-released": Method("FedBKD released, server", _fedbkd("released")),
     "fedbkd-paper": Method("FedBKD paper, server", _fedbkd("paper")),
     "fedbkd": Method("FedBKD conditioned, server", _fedbkd("conditioned")),
+    "fedrep-federated": Method(
+        "FedRep, federated head", _fedbkd("conditioned", generator=None, global_head="federated")
+    ),
+    "fedbkd-all": Method("FedBKD conditioned, all classes", _fedbkd("conditioned", "all")),
+    "fedbkd-holders": Method(
+        "FedBKD conditioned, holders' head", _fedbkd("conditioned", global_head="holders")
+    ),
+    "fedbkd-synthetic": Method(
+        "FedBKD conditioned, synthetic head", _fedbkd("conditioned", global_head="synthetic")
+    ),
+    "fedbkd-federated": Method(
+        "FedBKD conditioned, federated head", _fedbkd("conditioned", global_head="federated")
+    ),
     "fedbkd-released-client": Method("FedBKD released, client", _fedbkd("released", side="client")),
     "fedbkd-paper-client": Method("FedBKD paper, client", _fedbkd("paper", side="client")),
     "fedbkd-client": Method("FedBKD conditioned, client", _fedbkd("conditioned", side="client")),

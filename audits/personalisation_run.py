@@ -101,7 +101,7 @@ def place(root: Path, work: Work, method: Method) -> Path:
     pipeline = method.build(work.setting) if method.build else None
     made = {
         "setting": repr(work.setting),
-        "data": fingerprint(work.setting, work.source),
+        "data": fingerprint(work.setting, work.source, _stream(work)),
         "pipeline": repr(pipeline),
         "seed": work.seed,
         "source": source_digest(*_sources(type(pipeline).__module__)),
@@ -143,7 +143,7 @@ def measure(work: Work, pipeline: Pipeline | None, cohort: Cohort, federated: bo
     """
     setting, began = work.setting, time.process_time()
     stream = _stream(work)
-    world = World(setting.net, setting.net, cohort.probe, True)
+    world = World(setting.net, setting.net, cohort.probe, True, engine=setting.engine)
     federation = Federation(tuple(c.train for c in cohort.clients), stream.child("federation"))
     first = initial(setting.net, federation.stream.child("init", "surrogate").torch())
     if pipeline is None:

@@ -17,7 +17,7 @@ from privfed.nets import NetSpec
 from privfed.pipelines.fedrep import SGD
 from privfed.randomness import Stream
 from privfed.records import Records, concatenate
-from privfed.training import Recipe
+from privfed.training import Engine, Recipe
 
 MAX_DEALS = 10_000
 """Deals of classes before a request counts as impossible."""
@@ -41,6 +41,7 @@ class Setting:
         averaging: local epochs of methods that share the whole model.
         own: local epochs of models that clients train for themselves.
         generator: FedBKD's.
+        engine: the faster one for this net.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Setting:
     averaging: int = 5
     own: int = 5
     generator: GeneratorTraining = field(default_factory=GeneratorTraining)
+    engine: Engine = "looped"
 
     def __post_init__(self) -> None:
         for name in ("clients", "newcomers", "train", "test", "probe", "rounds"):
@@ -98,12 +100,14 @@ SETTINGS: dict[str, Setting] = {
             held=0,
             train=60,
             test=60,
+            probe=200,
             sgd=replace(SGD, lr=0.1),
             head=5,
             representation=5,
             averaging=10,
             own=10,
             generator=GeneratorTraining(size=80, hidden=128, lr=1e-3, weight_decay=1e-4, bound=2.0),
+            engine="stacked",
         ),
     )
 }

@@ -1,21 +1,29 @@
-"""The head of FedBKD's global model: averaged as published, or class by class over those who hold it."""
+"""The head of FedBKD's global model: averaged as published, or made in one of three other ways.
+
+No client uses that head, so that whichever is chosen, personal models stay the same to the bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from privfed.nets import NetSpec, Params, head_names, head_spec
-from privfed.pipelines._personal import HEAD
+from privfed.hooks import after, apply_uplink
+from privfed.nets import NetSpec, Params, head_names, head_of, head_spec
+from privfed.pipelines._personal import HEAD, Fit, fit_heads
+from privfed.pipelines.interface import ClientJob, ClientMessage, World
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.release import Release
+from privfed.release import SERVER, Release, client_name
 from privfed.training import Recipe, Task, represent, train
 
-GlobalHead = Literal["averaged", "holders", "synthetic"]
+GlobalHead = Literal["averaged", "holders", "synthetic", "federated"]
+SHARED_HEAD = "head"
+"""Name of the release that brings the server a client's copy of the global head."""
 
 
 def remember(spec: NetSpec, memory: Params, inbox: Sequence[Release]) -> Params:
@@ -29,6 +37,35 @@ def remember(spec: NetSpec, memory: Params, inbox: Sequence[Release]) -> Params:
         if release.kind == "label_set":
             known[f"head.{release.about}.labels"] = release.tensors["labels"]
     return known
+
+
+def with_shared_heads(
+    world: World,
+    recipe: Recipe,
+    jobs: Sequence[ClientJob],
+    models: Sequence[Params],
+    messages: Sequence[ClientMessage],
+) -> list[ClientMessage]:
+    """The messages with each client's copy of the broadcast head, trained on its own representation.
+
+    Averaged, these copies are FedAvg of one layer: small steps from a common start, which can be
+    averaged, where heads that clients trained for themselves round after round cannot.
+    """
+    spec = world.surrogate
+    fits = [
+        Fit({**m, **head_of(spec, j.start)}, j.records, j.stream.child("global_head"))
+        for j, m in zip(jobs, models, strict=True)
+    ]
+    trained = fit_heads(world, recipe, fits) if fits else []
+    out = []
+    for job, message, spent in zip(jobs, messages, trained, strict=True):
+        stream = job.stream.child("global_head", "uplink")
+        sent = apply_uplink(world.hooks, head_of(spec, job.start), head_of(spec, spent.value), stream)
+        sender = client_name(job.client)
+        release = Release(job.round, sender, SERVER, "weights", SHARED_HEAD, sent.value, job.client)
+        cost = after(after(spent, sent), message.spent)
+        out.append(replace(message, releases=(*message.releases, release), spent=cost))
+    return out
 
 
 def holders_head(spec: NetSpec, memory: Params, fallback: Params) -> Params:

@@ -91,9 +91,9 @@ def client_images(round: int, client: int, records: Records) -> Release:
     return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, client)
 
 
-def updates(inbox: Sequence[Release]) -> list[Release]:
-    """The model updates among the releases received, in the order of the clients."""
-    found = [r for r in inbox if r.name == "update"]
+def updates(inbox: Sequence[Release], name: str = "update") -> list[Release]:
+    """The model updates (or other releases of a name) among those received, in the order of the clients."""
+    found = [r for r in inbox if r.name == name]
     return sorted(found, key=lambda r: -1 if r.about is None else r.about)
 
 
@@ -103,12 +103,12 @@ def count(job: ClientJob) -> Release:
     return Release(job.round, client_name(job.client), SERVER, "counts", "count", tensors, job.client)
 
 
-def mean_update(hooks: Hooks, inbox: Sequence[Release], stream: Stream) -> Params:
+def mean_update(hooks: Hooks, inbox: Sequence[Release], stream: Stream, name: str = "update") -> Params:
     """Mean of the updates after the aggregate hooks, weighted by the counts where clients state them."""
-    sent = [dict(r.tensors) for r in updates(inbox)]
+    received = updates(inbox, name)
+    sent = [dict(r.tensors) for r in received]
     counts = {r.about: float(r.tensors["n"]) for r in inbox if r.kind == "counts"}
-    weights = [counts.get(r.about, 1.0) for r in updates(inbox)]
-    mean = weighted_mean(sent, weights)
+    mean = weighted_mean(sent, [counts.get(r.about, 1.0) for r in received])
     total = {k: v * len(sent) for k, v in mean.items()}
     changed = apply_aggregate(hooks, total, len(sent), stream.child("aggregate")).value
     return {k: v / len(sent) for k, v in changed.items()}

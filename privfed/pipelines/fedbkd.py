@@ -27,7 +27,14 @@ from privfed.generator import (
 from privfed.nets import Params, head_of, representation_of
 from privfed.pipelines._bidirectional import Distillation, Exchange, to_global, to_locals
 from privfed.pipelines._client_side import distil_at_clients, own_model
-from privfed.pipelines._global_head import GlobalHead, fitted_head, holders_head, remember
+from privfed.pipelines._global_head import (
+    SHARED_HEAD,
+    GlobalHead,
+    fitted_head,
+    holders_head,
+    remember,
+    with_shared_heads,
+)
 from privfed.pipelines._local import (
     check_participation,
     initial_states,
@@ -73,7 +80,8 @@ class FedBKD:
             model has the initial head.
         global_head: of the delivered model, which no client uses: "averaged" = mean of this round's
             heads (as published); "holders" = class by class the mean over clients that hold it;
-            "synthetic" = that one, trained further on the synthetic records. Side "server" only.
+            "synthetic" = that one, trained further on the synthetic records (both side "server"
+            only); "federated" = clients also train and upload a copy of the broadcast head.
         planted: the control with a leak: clients upload their records and the generator is trained
             to reproduce them.
     """
@@ -98,17 +106,21 @@ class FedBKD:
                 raise ValueError(f"expected {name} to be one of {known}, got {name}={getattr(self, name)!r}")
         if self.side == "server" and not self.share_heads:
             raise ValueError("expected share_heads with side 'server', got share_heads=False")
-        if self.side == "client" and self.global_head != "averaged":
+        from_records = self.global_head in ("holders", "synthetic")
+        if from_records and (self.side == "client" or self.generator is None):
             raise ValueError(
-                f"expected global_head 'averaged' with side 'client', got global_head={self.global_head!r}"
+                f"expected a generator and side 'server' for that head, got global_head={self.global_head!r}"
             )
         if self.planted and (self.generator is None or self.side == "client"):
             raise ValueError("expected a generator and side 'server' for a planted leak, got planted=True")
 
     @property
     def trainings(self) -> int:
-        """Local trainings of one client over all rounds, at most: two a round, one in the last."""
-        return 2 * self.rounds - 1
+        """Local trainings of one client over all rounds, at most.
+
+        Two a round and one in the last; one more in each where the global head is trained too.
+        """
+        return 2 * self.rounds - 1 + (self.rounds if self.global_head == "federated" else 0)
 
     @property
     def outside_claim(self) -> tuple[str, ...]:
@@ -130,14 +142,16 @@ class FedBKD:
         return head_of(world.surrogate, state.surrogate)
 
     def shared(self, world: World, state: ServerState) -> Params:
-        """The representation; the global head is never given to clients."""
-        return representation_of(world.surrogate, state.surrogate)
+        """The representation; the global head is given to clients only where they train it."""
+        whole = state.surrogate
+        return whole if self.global_head == "federated" else representation_of(world.surrogate, whole)
 
     def personal(self, world: World, state: ServerState, client: int, kept: Params) -> Params:
         """The model distilled in this round, or the representation with the client's own head."""
+        representation = representation_of(world.surrogate, state.surrogate)
         if self.side == "client":
-            return own_model(self.shared(world, state), kept, state.round)
-        return delivered(state, client) or {**self.shared(world, state), **kept}
+            return own_model(representation, kept, state.round)
+        return delivered(state, client) or {**representation, **kept}
 
     def init(self, world: World, streams: Sequence[Stream]) -> list[ServerState]:
         """Random models, and the bank of noise and labels that all rounds use."""
@@ -154,12 +168,16 @@ class FedBKD:
         """FedRep's local phases and the upload; with `side="client"` the distillation in between."""
         trained = train_locally(world, self.head, self.representation, jobs, self.rounds)
         if self.side == "client":
-            return distil_at_clients(
+            messages = distil_at_clients(
                 world, self.generator, self.distillation, jobs, trained, self.share_heads, self.weighting
             )
-        messages = [
-            upload(world, job, spent, True, self.weighting) for job, spent in zip(jobs, trained, strict=True)
-        ]
+        else:
+            messages = [
+                upload(world, j, spent, True, self.weighting) for j, spent in zip(jobs, trained, strict=True)
+            ]
+        if self.global_head == "federated":
+            models = [spent.value for spent in trained]
+            messages = with_shared_heads(world, self.representation, jobs, models, messages)
         return [
             replace(m, releases=m.releases + self._extras(j)) for m, j in zip(messages, jobs, strict=True)
         ]
@@ -173,9 +191,7 @@ class FedBKD:
     ) -> list[ServerState]:
         """Averages; generates and distils both ways, federation by federation, clients in drawn order."""
         averaged = [
-            replace(
-                s, round=s.round + 1, surrogate={**s.surrogate, **mean_update(world.hooks, inbox, stream)}
-            )
+            self._average(world, s, inbox, stream)
             for s, inbox, stream in zip(states, inboxes, streams, strict=True)
         ]
         if self.generator is None or self.side == "client":
@@ -203,6 +219,14 @@ class FedBKD:
             raw = {"inputs": job.records.inputs, "labels": job.records.labels}
             extras += (Release(job.round, sender, SERVER, "synthetic", "raw_records", raw, job.client),)
         return extras
+
+    def _average(
+        self, world: World, state: ServerState, inbox: Sequence[Release], stream: Stream
+    ) -> ServerState:
+        mean = mean_update(world.hooks, inbox, stream)
+        if self.global_head == "federated":
+            mean |= mean_update(world.hooks, inbox, stream.child("head"), SHARED_HEAD)
+        return replace(state, round=state.round + 1, surrogate={**state.surrogate, **mean})
 
     def _generate(
         self,
@@ -256,7 +280,7 @@ class FedBKD:
         return holding(made.records, client.model.labels)
 
     def _global_head(self, world: World, running: Params, made: _Generated, stream: Stream) -> Params:
-        if self.global_head == "averaged":
+        if self.global_head in ("averaged", "federated"):
             return {}
         head = holders_head(world.surrogate, made.memory, running)
         if self.global_head == "holders":

@@ -7,25 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from privfed.federation import Federation, Outcome, Progress, run
 from privfed.generator import GeneratorTraining, Mode
 from privfed.nets import head_names, head_of, representation_of
-from privfed.pipelines._bidirectional import Distillation, Exchange, to_global, to_locals
-from privfed.pipelines._global_head import fitted_head, holders_head, remember
+from privfed.pipelines._bidirectional import Distillation, Exchange, to_locals
 from privfed.pipelines.fedbkd import FedBKD
 from privfed.pipelines.fedrep import FedRep
 from privfed.pipelines.interface import ServerState
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.release import Observer, Release
-from privfed.training import Recipe, feature_divergence, represent
+from privfed.release import Observer
+from privfed.training import Recipe
 from tests.privfed.pipelines.worlds import (
     SURROGATE,
-    assert_params_close,
-    double_precision,
     equal,
     federation,
     named,
@@ -85,66 +80,6 @@ def test_distillation_leaves_heads_bit_identical(side: Any) -> None:
 
 def model(seed: int) -> dict[str, torch.Tensor]:
     return PIPELINE.init(world(), [Stream(seed)])[0].surrogate
-
-
-def test_a_student_that_is_its_teacher_does_not_move() -> None:
-    still = replace(DISTILLATION, to_local=replace(RECIPE, weight_decay=0.0))
-    exchange = Exchange(model(1), model(1), noise(12, 0))
-    (after,) = to_locals(world(), still, [exchange])
-    assert_params_close(after, model(1))
-    assert_params_close(to_global(SURROGATE, still, model(1), exchange), model(1))
-    gap = feature_divergence(*(represent(SURROGATE, model(1), noise(12, 0).inputs) for _ in range(2)))
-    assert float(gap.abs().max()) < 1e-6
-
-
-def test_a_student_comes_closer_to_its_teacher() -> None:
-    def gap(student: dict[str, torch.Tensor]) -> float:
-        records = noise(12, 0).inputs
-        taught = represent(SURROGATE, model(2), records)
-        return float(feature_divergence(represent(SURROGATE, student, records), taught).mean())
-
-    exchange = Exchange(model(1), model(2), noise(12, 0))
-    (local,) = to_locals(world(), DISTILLATION, [exchange])
-    assert gap(local) < gap(model(1))
-    assert gap(to_global(SURROGATE, DISTILLATION, model(1), exchange)) < gap(model(1))
-
-
-def test_the_divergence_is_reversed_and_in_nats() -> None:
-    student, teacher = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.0]])
-    p, q = student.softmax(-1), teacher.softmax(-1)
-    expected = (p * (p.log() - q.log())).sum(-1)
-    torch.testing.assert_close(feature_divergence(student, teacher), expected)
-
-
-@settings(deadline=None, max_examples=10)
-@given(records=st.integers(1, 13), batch=st.integers(1, 6))
-def test_global_steps_add_up_the_mean_losses_of_all_batches(records: int, batch: int) -> None:
-    """Against a loop over batches with torch.optim.SGD on two groups of parameters."""
-    with double_precision():
-        data = noise(records, records)
-        recipe = replace(RECIPE, batch=batch)
-        how = Distillation(to_local=recipe)
-        found = to_global(SURROGATE, how, model(1), Exchange(model(1), model(2), data))
-        assert_params_close(found, by_hand(data, recipe))
-
-
-def by_hand(data: Records, recipe: Recipe) -> dict[str, torch.Tensor]:
-    from privfed.nets import features
-
-    student = {k: v.clone().requires_grad_() for k, v in model(1).items()}
-    rep = {k: v for k, v in student.items() if k not in head_names(SURROGATE)}
-    groups = [
-        {"params": [v for k, v in rep.items() if k.endswith("weight")], "weight_decay": recipe.weight_decay},
-        {"params": [v for k, v in rep.items() if k.endswith("bias")], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-    for _ in range(3):
-        optimizer.zero_grad()
-        for x in data.inputs.split(recipe.batch):
-            own = features(SURROGATE, {k: v.unsqueeze(0) for k, v in student.items()}, x.unsqueeze(0))[0]
-            feature_divergence(own, represent(SURROGATE, model(2), x)).mean().backward()
-        optimizer.step()
-    return {k: v.detach() for k, v in student.items()}
 
 
 def order(found: Outcome, round: int) -> list[int]:
@@ -329,54 +264,6 @@ def test_the_planted_leak_uploads_records_and_gives_them_back() -> None:
     assert "raw records of the clients" in planted.outside_claim
 
 
-def heads(*held: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """A server's memory of one client a label set; every entry of client k's head is k + 1."""
-    weight, bias = head_names(SURROGATE)
-    memory: dict[str, torch.Tensor] = {}
-    for k, labels in enumerate(held):
-        whole = {n: torch.full_like(t, k + 1.0) for n, t in model(0).items() if n in (weight, bias)}
-        sent = Release(0, f"client:{k}", "server", "weights", "update", whole, k)
-        names = {"labels": torch.tensor(labels)}
-        told = Release(0, f"client:{k}", "server", "label_set", "labels", names, k)
-        memory = remember(SURROGATE, memory, [sent, told])
-    return memory
-
-
-def test_a_row_of_the_holders_head_is_the_mean_over_those_who_hold_the_class() -> None:
-    weight, bias = head_names(SURROGATE)
-    fallback = {n: torch.zeros_like(t) for n, t in head_of(SURROGATE, model(0)).items()}
-    head = holders_head(SURROGATE, heads((0, 1), (1, 2)), fallback)
-    assert head[bias].tolist() == [1.0, 1.5, 2.0, 0.0]
-    assert head[weight].unique(dim=1).flatten().tolist() == [1.0, 1.5, 2.0, 0.0]
-
-
-def test_a_client_that_comes_back_replaces_its_head() -> None:
-    first = heads((0,))
-    again = remember(SURROGATE, first, [])
-    assert equal(first, again)
-    _, bias = head_names(SURROGATE)
-    newer = {n: 5 * torch.ones_like(t) for n, t in head_of(SURROGATE, model(0)).items()}
-    update = Release(1, "client:0", "server", "weights", "update", newer, 0)
-    head = holders_head(SURROGATE, remember(SURROGATE, first, [update]), head_of(SURROGATE, model(0)))
-    assert float(head[bias][0]) == 5.0
-
-
-@pytest.mark.parametrize("kind", ["holders", "synthetic"])
-def test_another_global_head_changes_the_delivered_head_and_no_clients_model(kind: Any) -> None:
-    published, other = outcome(), outcome(replace(PIPELINE, global_head=kind))
-    assert all(equal(a, b) for a, b in zip(published.personal, other.personal, strict=True))
-    assert equal(representation_of(SURROGATE, published.large), representation_of(SURROGATE, other.large))
-    assert not equal(head_of(SURROGATE, published.large), head_of(SURROGATE, other.large))
-
-
-def test_a_head_fitted_on_synthetic_records_learns_their_labels() -> None:
-    records = Records(noise(40, 0).inputs, torch.arange(40) % 4)
-    head = fitted_head(SURROGATE, model(0), records, replace(RECIPE, epochs=150), Stream(0))
-    weight, bias = (head[n] for n in head_names(SURROGATE))
-    logits = represent(SURROGATE, model(0), records.inputs) @ weight.T + bias
-    assert float((logits.argmax(1) == records.labels).float().mean()) > 0.8
-
-
 def test_disclosures_outside_a_claim() -> None:
     assert PIPELINE.outside_claim == ("set of labels of each client",)
     counted = replace(PIPELINE, weighting="records")
@@ -388,11 +275,14 @@ def test_disclosures_outside_a_claim() -> None:
     ("change", "message"),
     [
         ({"side": "edge"}, "expected side to be one of server, client, got side='edge'"),
-        ({"global_head": "best"}, "expected global_head to be one of averaged, holders, synthetic, got"),
+        (
+            {"global_head": "best"},
+            "expected global_head to be one of averaged, holders, synthetic, federated,",
+        ),
         ({"share_heads": False}, "expected share_heads with side 'server', got share_heads=False"),
         (
             {"side": "client", "global_head": "holders"},
-            "expected global_head 'averaged' with side 'client', got global_head='holders'",
+            "expected a generator and side 'server' for that head, got global_head='holders'",
         ),
         ({"planted": True, "generator": None}, "expected a generator and side 'server' for a planted leak"),
         ({"rounds": 0}, "expected rounds >= 1, got rounds=0"),
@@ -401,18 +291,6 @@ def test_disclosures_outside_a_claim() -> None:
 def test_options_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(PIPELINE, **change)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"iterations": -1}, "expected iterations >= 0, got iterations=-1"),
-        ({"covering": "some"}, "expected covering 'held' or 'all', got covering='some'"),
-    ],
-)
-def test_distillations_that_do_not_fit(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(DISTILLATION, **change)
 
 
 def test_a_state_without_synthetic_records_publishes_the_model_alone() -> None:
