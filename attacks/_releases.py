@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from privfed.nets import NetSpec, Params, parameter_shapes
+from privfed.nets import NetSpec, Params, head_names, parameter_shapes
 from privfed.records import Records
 from privfed.release import Kind, Release, View, client_name
 
@@ -49,6 +49,11 @@ def weights(release: Release, spec: NetSpec) -> Params:
     for name in sorted(shapes.keys() | release.tensors.keys()):
         _check_weight(release, name, shapes.get(name))
     return dict(release.tensors)
+
+
+def with_head(releases: tuple[Release, ...], spec: NetSpec) -> tuple[Release, ...]:
+    """Those that are whole models: a representation sent without its head gives no label."""
+    return tuple(r for r in releases if not set(head_names(spec)).isdisjoint(r.tensors))
 
 
 def stack(releases: tuple[Release, ...], spec: NetSpec) -> Params:

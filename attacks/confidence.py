@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from attacks._releases import net_of, owner, received, stack
+from attacks._releases import net_of, owner, received, stack, with_head
 from attacks._signals import logit_confidence
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec, Params, forward
@@ -47,14 +47,15 @@ class ModelConfidence:
             )
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
-        """Confidences of candidates and population; None without such models or rival classes."""
+        """Confidences of candidates and population; None without such models, heads or rival classes."""
         releases = received(view, "weights", self.artefact)
         if self.artefact == "surrogate":
             releases = tuple(r for r in releases if r.round > 0)
         if not releases:
             return None
         spec = net_of(view, "surrogate" if self.artefact == "update" else self.artefact)
-        if spec.classes < 2:
+        releases = with_head(releases, spec)
+        if not releases or spec.classes < 2:
             return None
         of = _of_clients if self.artefact == "update" else _of_everybody
         return of(spec, releases, candidates)

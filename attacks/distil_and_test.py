@@ -16,7 +16,7 @@ import torch
 
 from attacks._calibration import calibrated
 from attacks._distances import nearest
-from attacks._releases import labelled_inputs, net_of, owner, received, weights
+from attacks._releases import labelled_inputs, net_of, owner, received, weights, with_head
 from attacks.interface import Candidates, Floats, Observation, References, Signals
 from privfed.distillation import Job, Matched, Matching, match
 from privfed.nets import NetSpec, Params
@@ -35,7 +35,7 @@ class DistilledNearest:
     Higher = closer. A candidate meets the images of its own client only, of all rounds together; NaN
     where the client has none. A server that distils by design holds those images already; from any
     other one this observation distils them itself, in every round from the broadcast weights to the
-    client's, for which the candidates must carry a prior.
+    client's, for which the candidates must carry a prior and both must be whole models.
 
     Attributes:
         artefact: name of the per-client synthetic releases.
@@ -65,7 +65,9 @@ class DistilledNearest:
         if prior is None or not updates:
             return {}
         spec = net_of(view, "surrogate")
-        starts = {r.round: weights(r, spec) for r in received(view, "weights", "surrogate")}
+        updates = with_head(updates, spec)
+        broadcast = with_head(received(view, "weights", "surrogate"), spec)
+        starts = {r.round: weights(r, spec) for r in broadcast}
         jobs = [self._job(spec, u, starts, stream) for u in updates if u.round in starts]
         matched = self.distil(spec, jobs, prior, self.matching) if jobs else []
         owners = [owner(u) for u in updates if u.round in starts]

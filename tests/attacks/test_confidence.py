@@ -13,7 +13,7 @@ from attacks import confidence
 from attacks._signals import logit_confidence
 from attacks.confidence import ModelConfidence, confidences
 from attacks.interface import Candidates, Floats
-from privfed.nets import NetSpec, Params, initial, module_of
+from privfed.nets import NetSpec, Params, initial, module_of, representation_of
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Observer, Transcript, View
@@ -198,3 +198,11 @@ def test_records_must_fit_the_net(records: Records, message: str) -> None:
     known = Candidates(records, torch.zeros(2, dtype=torch.int64), noise(2, 0), noise(2, 0))
     with pytest.raises(ValueError, match=message):
         ModelConfidence().extract(server_view(weights(net(0), "large")), known, STREAM)
+
+
+@pytest.mark.parametrize("artefact", ["update", "surrogate"])
+def test_a_representation_without_its_head_holds_nothing(artefact: Any) -> None:
+    """What FedRep and FedBKD send down, and FedRep sends up: there are no confidences in it."""
+    about = 0 if artefact == "update" else None
+    shared = weights(representation_of(SPEC, net(1)), artefact, 1, about)
+    assert ModelConfidence(artefact).extract(server_view(shared), candidates(9, 4), STREAM) is None

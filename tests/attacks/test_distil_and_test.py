@@ -15,7 +15,7 @@ from attacks.class_mean import ClassMean
 from attacks.distil_and_test import DistilAndTest, DistilledNearest
 from attacks.interface import Candidates, MembershipAttack
 from privfed.distillation import Job, Matched, Matching
-from privfed.nets import NetSpec, Params, initial
+from privfed.nets import NetSpec, Params, initial, representation_of
 from privfed.prior import Prior, PriorRecipe, train_prior
 from privfed.randomness import Stream
 from privfed.records import Records
@@ -138,12 +138,16 @@ def test_distillation_is_determined_by_its_stream() -> None:
     assert (first.candidates != other.candidates).any()
 
 
-def test_nothing_to_read_without_images_updates_broadcast_or_prior() -> None:
+def test_nothing_to_read_without_images_updates_broadcast_heads_or_prior() -> None:
     update, start = weights(net(1), "update", 0, 0), weights(net(0), "surrogate", 0)
     observe = DistilledNearest(distil=fake)
     assert observe.extract(server_view(), with_prior(), STREAM) is None
     assert observe.extract(server_view(update), with_prior(), STREAM) is None
     assert observe.extract(server_view(start, update), candidates(4), STREAM) is None
+    for name, about in (("update", 0), ("surrogate", None)):
+        headless = weights(representation_of(SPEC, net(1)), name, 0, about)
+        both = (headless, start if name == "update" else update)
+        assert observe.extract(server_view(*both), with_prior(), STREAM) is None
     outside = Transcript((start, update), {"surrogate": SPEC}).view(Observer("outsider"))
     assert observe.extract(outside, with_prior(), STREAM) is None
 
