@@ -87,10 +87,14 @@ def load(source: str, root: Path | None = None) -> Dataset:
     Unsigned bytes span 0..255. Floats span 0..1 unless the archive also holds `bounds`, the two
     numbers that stand for black and white, for example [-1, 1]; the range is never guessed.
 
+    Text (`reviews`, `sentiment`, LEAF's tweets) comes as token numbers; see `privfed.text_files` for how
+    sentences become numbers and which are dropped, and `privfed.leaf_files` for LEAF's layout.
+
     Args:
         source: one of `SOURCES`.
         root: folder that relative paths start from, and where the files of named data sets are
-            looked for (in it, and in its folder "data"); the current folder when None.
+            looked for (in it, in its folder "data", and `reviews` in "shared/data" too); the current
+            folder when None.
 
     Raises:
         DatasetError: if the source is unknown, or its files are missing, damaged or break a rule.
