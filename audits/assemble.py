@@ -10,23 +10,27 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.coverage import OBSERVERS, UNTESTED, Probe
+from audits.absence import IMAGE_ONLY, why_absent
+from audits.coverage import OBSERVERS, UNTESTED, Probe, left_out
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.finding import Finding
-from audits.plan import ReadyPlan
+from audits.plan import ReadyPlan, trainings
 from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
 from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
 from privfed.accounting import second_opinions
 from privfed.claims import Claim, max_tpr
+from privfed.release import Transcript
 from privfed.transcript_files import MANIFEST
 from reports.record import (
+    PERSONALISED,
     Arm,
     Cell,
     DpAssumption,
     DpCard,
+    Modality,
     Policy,
     Subject,
     Taxonomy,
@@ -127,25 +131,25 @@ def subjects(findings: Sequence[Finding]) -> tuple[Subject, ...]:
     return tuple(rows)
 
 
-def cells(findings: Sequence[Finding]) -> tuple[Cell, ...]:
+def cells(findings: Sequence[Finding], modality: Modality) -> tuple[Cell, ...]:
     """Every attack by every observer on every arm, run or not, with the reason if not."""
     rows = []
     for f in findings:
         if f.arm.role != "control":
-            rows += [_cell(f, e) for e in f.evidence]
+            seen = transcript(f.jobs[0].folders[0])
+            rows += [_cell(f, e, seen) for e in f.evidence]
+            rows += [_row(f, p, status="not applicable", reason=IMAGE_ONLY) for p in left_out(modality)]
             rows += [_untested(f, name, reason) for name, reason in UNTESTED]
     return tuple(rows)
 
 
 def utilities(findings: Sequence[Finding], public: Mapping[str, NDArray[np.float64]]) -> tuple[Utility, ...]:
-    """Accuracy of the broadcast surrogate and of the delivered model of every arm that is no control."""
+    """Accuracy of the models of every arm that is no control: broadcast, released, and the clients' own."""
     rows = [
-        Utility(
-            setting=f.setting.id, arm=f.arm.id, model=title, estimate=federated_mean(f.correct(model), LEVEL)
-        )
+        Utility(setting=f.setting.id, arm=f.arm.id, model=title, estimate=federated_mean(correct, LEVEL))
         for f in findings
         if f.arm.role != "control"
-        for title, model in (("broadcast surrogate", "surrogate"), ("released model", "large"))
+        for title, correct in _accuracies(f)
     ]
     rows += [
         Utility(
@@ -157,6 +161,13 @@ def utilities(findings: Sequence[Finding], public: Mapping[str, NDArray[np.float
         for setting, correct in public.items()
     ]
     return tuple(rows)
+
+
+def _accuracies(finding: Finding) -> list[tuple[str, NDArray[np.float64]]]:
+    models = (("broadcast surrogate", "surrogate"), ("released model", "large"))
+    found = [(title, finding.correct(model)) for title, model in models if finding.has(model)]
+    own = finding.personal
+    return found if own is None else [*found, (PERSONALISED, own)]
 
 
 def tradeoffs(findings: Sequence[Finding]) -> tuple[TradeOff, ...]:
@@ -212,12 +223,13 @@ def limitations(findings: Sequence[Finding]) -> tuple[str, ...]:
     )
 
 
-def _cell(finding: Finding, evidence: Evidence) -> Cell:
+def _cell(finding: Finding, evidence: Evidence, seen: Transcript) -> Cell:
     probe = evidence.probe
     if evidence.crashed:
         return _row(finding, probe, status="error", reason=evidence.crashed)
     if evidence.scores is None:
-        return _row(finding, probe, status="not applicable", reason=f"this arm releases no {probe.artefact}")
+        reason = why_absent(probe, seen, finding.setting.candidates.prior is not None)
+        return _row(finding, probe, status="not applicable", reason=reason)
     curve = () if probe.baseline else evidence.curve(LEVEL)
     return _row(
         finding,
@@ -257,16 +269,17 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
 
 
 @cache
-def _opinions(hook: Hashable, rounds: int, delta: float) -> dict[str, float]:
+def _opinions(hook: Hashable, trainings: int, delta: float) -> dict[str, float]:
     """Epsilon by other accountants; the same in every setting, and seconds to compute."""
     event = getattr(hook, "event", None)
-    return {} if event is None else second_opinions([event] * rounds, delta)
+    return {} if event is None else second_opinions([event] * trainings, delta)
 
 
 def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
     if claim is None:
         return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
-    opinions = _opinions(cast(Hashable, finding.arm.hooks.local), finding.arm.pipeline.rounds, claim.delta)
+    hook = cast(Hashable, finding.arm.hooks.local)
+    opinions = _opinions(hook, trainings(finding.arm.pipeline), claim.delta)
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,

@@ -94,7 +94,7 @@ def audit(request: Request, steps: Steps) -> Record:
     ready, policy, root = request.ready, request.policy, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
-    selected = probes()
+    selected = probes(request.dataset.modality)
     steps.preparing()
     settings = _prepare_all(request)
     work = {
@@ -128,27 +128,24 @@ def _prepare(request: Request, index: int) -> Setting:
 
 
 def run_controls(findings: Sequence[Finding], policy: Policy) -> list[Control]:
-    """Every control: the positive twin, the null twin, decoy membership, the blind classifier."""
+    """Every control: arms that leak on purpose or not at all, decoy membership, the blind classifier."""
     by_role = {role: [f for f in findings if f.arm.role == role] for role in ("audited", "control")}
-    planted = [f for f in by_role["control"] if not _is_null(f.arm)]
-    empty = [f for f in by_role["control"] if _is_null(f.arm)]
     settings = {f.setting.id: f for f in findings}
-    family = sum(e.scores is not None for f in by_role["audited"] for e in f.decoys)
-    family += sum(e.scores is not None for f in empty for e in f.evidence) + len(settings)
+    family = sum(e.scores is not None for f in by_role["audited"] for e in f.decoys) + len(settings)
+    family += sum(e.scores is not None for f in by_role["control"] for e in _expecting(f, "negative"))
     least = policy.controls.positive.min_lower
-    found = [
-        c for f in planted for c in controls.positive(f.setting.id, f.arm.id, _attacks(f.evidence), least)
-    ]
-    for f in empty:
-        found += controls.negative(f.setting.id, f.arm.id, _attacks(f.evidence), family)
+    found = []
+    for f in by_role["control"]:
+        planted, empty = (_attacks(_expecting(f, kind)) for kind in ("positive", "negative"))
+        found += controls.positive(f.setting.id, f.arm.id, planted, least)
+        found += controls.negative(f.setting.id, f.arm.id, empty, family)
     for f in by_role["audited"]:
         found += controls.negative(f.setting.id, f.arm.id, _attacks(f.decoys), family)
     return found + [controls.blind(f.setting, f.played.included, family) for f in settings.values()]
 
 
-def _is_null(arm: Arm) -> bool:
-    """Whether a control arm is built to leak nothing."""
-    return getattr(arm.pipeline, "trained_on", "members") == "public"
+def _expecting(finding: Finding, kind: str) -> list[Evidence]:
+    return [e for e in finding.evidence if controls.expected(finding.arm, e.probe) == kind]
 
 
 def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -205,6 +202,7 @@ def _run(request: Request, settings: Sequence[Setting]) -> Run:
         device=request.device,
         packages={name: version(name) for name in PACKAGES},
         engines=engines,
+        modality=dataset.modality,
         determinism="bitwise" if request.device == "cpu" else "statistical",
     )
 
@@ -230,7 +228,7 @@ def _record(
         settings=setting_rows(ready, settings),
         arms=arm_rows(ready, bool(public)),
         checks=checks,
-        cells=cells(findings),
+        cells=cells(findings, run.modality),
         controls=tuple(checked),
         utility=utilities(findings, public),
         tradeoff=tradeoffs(findings),

@@ -119,14 +119,14 @@ def listing(kind: str) -> dict[str, str]:
 
 def _inputs(plan: str, policy: str | None, seed: int | None) -> tuple[ReadyPlan, Document[Policy], Dataset]:
     """Everything a run needs, read and checked before anything is trained."""
-    from audits.setting import check
+    from audits.feasibility import check
     from privfed.datasets import DatasetError, load
 
     try:
         ready = read_plan(plan)
         rules = _policy(policy or ready.plan.policy, ready)
-        _check_attacks(rules)
         dataset = load(ready.plan.data, Path(ready.document.source).parent)
+        _check_attacks(rules, dataset)
         check(ready, dataset, ready.plan.seed if seed is None else seed)
     except (DocumentError, DatasetError) as error:
         raise Mistake(str(error)) from error
@@ -147,11 +147,11 @@ def _policy(name: str, ready: ReadyPlan) -> Document[Policy]:
     return load_policy(path)
 
 
-def _check_attacks(rules: Document[Policy]) -> None:
+def _check_attacks(rules: Document[Policy], dataset: Dataset) -> None:
     """Refuses rules that name an attack their observer never runs; it could not decide anything."""
     from audits.coverage import probes
 
-    played = [p for p in probes() if not p.baseline]
+    played = [p for p in probes(dataset.modality) if not p.baseline]
     for index, rule in enumerate(rules.value.checks):
         own = {p.name for p in played if p.observer.label == rule.observer}
         known = own or {p.name for p in played}

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from attacks.interface import Bools
+from audits.coverage import Probe
 from audits.evidence import Evidence, blind_auc
+from audits.plan import Arm
 from audits.setting import Setting
 from reports.record import Control, Estimate
 
 ALPHA = 0.05
+
+
+def expected(arm: Arm, probe: Probe) -> Literal["positive", "negative", ""]:
+    """What a control arm promises of an attack: to be found, to leak nothing, or neither.
+
+    The twins promise it of every artefact. FedBKD with a planted leak, and in the mode whose
+    generator no local model ever teaches, promise it of the synthetic set alone: clients train on
+    their records whatever becomes of the generator. Any other control leaks on purpose.
+    """
+    pipeline, synthetic = arm.pipeline, "synthetic" in probe.observer.holds
+    generator = getattr(pipeline, "generator", None)
+    if generator is not None and not getattr(pipeline, "planted", False):
+        return "negative" if synthetic and getattr(generator, "mode", "") == "released" else ""
+    if generator is not None:
+        return "positive" if synthetic else ""
+    return "negative" if getattr(pipeline, "trained_on", "members") == "public" else "positive"
 
 
 def positive(setting: str, arm: str, evidence: Iterable[Evidence], least: float) -> list[Control]:

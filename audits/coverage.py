@@ -14,12 +14,15 @@ from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSyntheti
 from attacks.rmia import Rmia
 from privfed.distillation import Matching
 from privfed.release import Observer
+from reports.record import Modality
 
 SERVER = Observer("server")
 CLIENT = Observer("client", client=0)
 MODEL = Observer("outsider", holds=frozenset({"large"}))
-IMAGES = Observer("outsider", holds=frozenset({"synthetic"}))
-OBSERVERS = (SERVER, CLIENT, MODEL, IMAGES)
+SYNTHETIC = Observer("outsider", holds=frozenset({"synthetic"}))
+OBSERVERS = (SERVER, CLIENT, MODEL, SYNTHETIC)
+SETS: dict[Modality, str] = {"images": "synthetic images", "text": "synthetic sentences (embeddings)"}
+"""What a released synthetic set holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Probe:
         name: of the attack in reports.
         artefact: what it reads, in words.
         baseline: whether it reads no artefact at all.
+        image_only: whether it works on images alone.
     """
 
     name: str
@@ -37,10 +41,21 @@ class Probe:
     observer: Observer
     artefact: str
     baseline: bool = False
+    image_only: bool = False
 
 
-def probes() -> tuple[Probe, ...]:
-    """Every attack that is run, for every pipeline alike."""
+def probes(modality: Modality = "images") -> tuple[Probe, ...]:
+    """Every attack that is run on such records, for every pipeline alike."""
+    return tuple(p for p in _known(modality) if modality == "images" or not p.image_only)
+
+
+def left_out(modality: Modality) -> tuple[Probe, ...]:
+    """Every attack that does not work on such records."""
+    run = probes(modality)
+    return tuple(p for p in _known(modality) if p not in run)
+
+
+def _known(modality: Modality) -> tuple[Probe, ...]:
     on_models = [
         probe
         for observer, source, artefact in (
@@ -50,19 +65,16 @@ def probes() -> tuple[Probe, ...]:
         )
         for probe in _on_model(observer, source, artefact)
     ]
+    made = SETS[modality]
+    distilled = DistilledNearest(ipc=2, matching=Matching(iterations=15))
     return (
         *on_models,
-        Probe(
-            "distil-and-test",
-            DistilAndTest(DistilledNearest(ipc=2, matching=Matching(iterations=15))),
-            SERVER,
-            "client update",
-        ),
-        Probe("nearest neighbour", NearestNeighbour(), IMAGES, "synthetic images"),
-        Probe("calibrated nearest", CalibratedNearest(), IMAGES, "synthetic images"),
-        Probe("class means of members", _means("class_means"), IMAGES, "synthetic images", baseline=True),
+        Probe("distil-and-test", DistilAndTest(distilled), SERVER, "client update", image_only=True),
+        Probe("nearest neighbour", NearestNeighbour(), SYNTHETIC, made),
+        Probe("calibrated nearest", CalibratedNearest(), SYNTHETIC, made),
+        Probe("class means of members", _means("class_means"), SYNTHETIC, made, baseline=True),
         Probe("class means of members", _means("client_means"), SERVER, "client update", baseline=True),
-        Probe("public class means", ClassMean(), IMAGES, "synthetic images", baseline=True),
+        Probe("public class means", ClassMean(), SYNTHETIC, made, baseline=True),
     )
 
 
@@ -75,7 +87,7 @@ UNTESTED = (
 
 
 def _means(artefact: str) -> MembershipAttack:
-    """What publishing nothing but the mean image of each class would already give away."""
+    """What publishing nothing but the mean record of each class would already give away."""
     if artefact == "client_means":
         return DistilAndTest(observation=DistilledNearest(artefact=artefact))
     return CalibratedNearest(observation=NearestSynthetic(artefact=artefact))

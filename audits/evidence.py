@@ -93,8 +93,8 @@ def decoy(probe: Probe, played: Played, setting: Setting) -> Evidence:
 def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: float) -> Estimate:
     """Cross-validated AUC of a classifier that guesses membership from the raw records alone.
 
-    Pixels, label and owner go through standardisation, PCA and logistic regression; above chance,
-    members and non-members differ in distribution and no attack on them means anything
+    Pixels or embedded tokens, label and owner go through standardisation, PCA and logistic regression;
+    above chance, members and non-members differ in distribution and no attack on them means anything
     (Das et al. 2024, arXiv 2406.16201).
     """
     records = candidates.records

@@ -34,6 +34,16 @@ class Finding:
         """Whether "surrogate" or "large" was right on each test record, shape (F, test)."""
         return np.stack([k.correct[model] for k in self.played.kept]).astype(np.float64)
 
+    def has(self, model: str) -> bool:
+        """Whether there is such a model: a broadcast without a head, for one, predicts nothing."""
+        return all(model in k.correct for k in self.played.kept)
+
+    @property
+    def personal(self) -> NDArray[np.float64] | None:
+        """How the clients' own models do on each test record (`audits.personal`), shape (F, test)."""
+        own = [k.personal for k in self.played.kept if k.personal is not None]
+        return np.stack(own) if len(own) == len(self.played.kept) else None
+
     @property
     def claim(self) -> Claim | None:
         """The weakest claim over the federations; None where any federation makes none."""

@@ -19,15 +19,15 @@ from joblib import Parallel, delayed
 from attacks.interface import Bools, Floats, Observation, References, Signals
 from audits import store
 from audits.coverage import Probe
+from audits.personal import personal_accuracy, right
 from audits.plan import Arm
 from audits.setting import Setting, key_of
 from privfed.federation import Federation, Outcome, run
 from privfed.ledger import claim
-from privfed.nets import Params
+from privfed.nets import Params, head_names
 from privfed.pipelines.interface import World
 from privfed.records import Records
 from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
-from privfed.training import predict
 
 LOCK_STEP = 4
 
@@ -199,10 +199,12 @@ def _train(job: Job) -> None:
     world = _world(setting, arm)
     outcomes = run(arm.pipeline, world, federations)
     seconds = (time.process_time() - start) / len(outcomes)
-    for outcome, federation, folder in zip(outcomes, federations, job.folders, strict=True):
+    played = zip(outcomes, federations, job.federations, job.folders, strict=True)
+    for outcome, federation, number, folder in played:
         # What an interrupted run had finished comes out the same, and may have been read already.
         if not store.is_complete(folder):
-            store.keep(folder, outcome.transcript, _kept(setting, arm, outcome, federation, seconds))
+            kept = _kept(setting, arm, outcome, federation, number, seconds)
+            store.keep(folder, outcome.transcript, kept)
 
 
 def _world(setting: Setting, arm: Arm) -> World:
@@ -216,22 +218,26 @@ def _world(setting: Setting, arm: Arm) -> World:
     )
 
 
-def _kept(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, seconds: float) -> store.Kept:
+def _kept(
+    setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, number: int, seconds: float
+) -> store.Kept:
     records = {k: len(r) for k, r in enumerate(federation.clients)}
     promise = None
     if arm.delta is not None:
         promise = claim(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
     nets = outcome.transcript.nets
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
+    if not _predicts(outcome.transcript):
+        del models["surrogate"]
     test = setting.test.to(setting.device)
-    correct = {
-        name: (predict(nets[name], params, test.inputs).argmax(1) == test.labels)
-        .cpu()
-        .numpy()
-        .astype(np.uint8)
-        for name, params in models.items()
-    }
-    return store.Kept(correct, promise, seconds)
+    correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
+    return store.Kept(correct, promise, seconds, personal_accuracy(setting, outcome.personal, number))
+
+
+def _predicts(transcript: Transcript) -> bool:
+    """Whether what was broadcast last has a head; a representation alone gives no label."""
+    sent = [r for r in transcript.releases if r.name == "surrogate"]
+    return set(head_names(transcript.nets["surrogate"])) <= set(sent[-1].tensors)
 
 
 def _read(
@@ -257,7 +263,7 @@ def _with_means(observer: Observer) -> Observer:
 
 
 def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:
-    """The mean image of each class, over all members and over each client's: a baseline, no release."""
+    """The mean record of each class, over all members and over each client's: a baseline, no release."""
     found = [
         _means_release("client_means", SERVER, _means(records, classes), k)
         for k, records in enumerate(clients)
@@ -271,8 +277,8 @@ def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:
 
 def _means(records: Records, classes: int) -> Records:
     held = [c for c in range(classes) if bool((records.labels == c).any())]
-    images = torch.stack([records.inputs[records.labels == c].mean(0) for c in held])
-    return Records(images, torch.tensor(held))
+    means = torch.stack([records.inputs[records.labels == c].mean(0) for c in held])
+    return Records(means, torch.tensor(held))
 
 
 def _means_release(name: str, receiver: str, means: Records, client: int | None) -> Release:

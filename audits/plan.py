@@ -10,97 +10,25 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, validate_call, with_config
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call, with_config
 
 from audits.catalogue import find
 from audits.document import Document, DocumentError, load_document, report
+from audits.plan_schema import ArmPlan, DefensePlan, NetPlan, Plan, Role, SettingPlan, WordsPlan
 from audits.problems import Key, Problem, did_you_mean, key_path, problems
 from audits.store import default_root, digest, read_json, write_json
 from privfed.hooks import Hooks
-from privfed.nets import Family
 from privfed.pipelines.interface import Pipeline
 from privfed.prior import PriorRecipe
 from privfed.splits import SplitPlan
 
-Role = Literal["audited", "baseline", "control"]
 BOUNDARIES = (("local", "train"), ("uplink", "uplink"), ("aggregate", "aggregate"), ("release", "release"))
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetPlan(_Part):
-    """A reference net; channels, size and classes come from the data."""
-
-    family: Family = "convnet"
-    width: int = Field(ge=1)
-    depth: int = Field(ge=1)
-    groups: int = Field(default=4, ge=1)
-
-
-class SettingPlan(_Part):
-    """One regime of the public shard, with its split and its prior."""
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    title: str
-    description: str = ""
-    split: Any
-    prior: Any = Field(default_factory=dict)
-
-
-class DefensePlan(_Part):
-    """A defence by name; `epsilon` and `delta` among its options ask for the least noise that keeps it."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-
-class ArmPlan(_Part):
-    """A pipeline with its defences."""
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    title: str
-    role: Role = "audited"
-    pipeline: str
-    options: dict[str, Any] = {}
-    defenses: tuple[DefensePlan, ...] = ()
-
-
-class Nets(_Part):
-    """The two architectures."""
-
-    surrogate: NetPlan
-    large: NetPlan
-
-
-class Plan(_Part):
-    """An audit, as configured.
-
-    Attributes:
-        data: source of the data set, for example "digits" or "npz:records.npz".
-        federations: how many are run for each arm; each serves as the target, the others as its
-            references.
-        canaries: candidates with a label made wrong on purpose, in each setting.
-        policy: name of a packaged policy or path of a policy file.
-    """
-
-    schema_: Literal["privfed-plan/1"] = Field(alias="schema")
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    title: str
-    data: str
-    seed: int = Field(default=0, ge=0)
-    federations: int = Field(ge=4, le=4096)
-    canaries: int = Field(default=0, ge=0)
-    policy: str = "restricted-api"
-    nets: Nets
-    settings: tuple[SettingPlan, ...] = Field(min_length=1)
-    arms: tuple[ArmPlan, ...] = Field(min_length=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,14 +56,15 @@ class ReadyPlan:
     Attributes:
         plan: as read.
         document: where it was read from, with its digest.
-        splits, priors: by setting, in the order of the plan.
+        splits: by setting, in the order of the plan.
+        priors: likewise; None where no prior is trained.
         arms: in the order of the plan.
     """
 
     plan: Plan
     document: Document[Plan]
     splits: tuple[SplitPlan, ...]
-    priors: tuple[PriorRecipe, ...]
+    priors: tuple[PriorRecipe | None, ...]
     arms: tuple[Arm, ...]
 
 
@@ -179,16 +108,49 @@ def ready(document: Document[Plan]) -> ReadyPlan:
     splits, priors = [], []
     for i, setting in enumerate(plan.settings):
         splits.append(_configure(document, SplitPlan, setting.split, ("settings", i, "split")))
-        priors.append(_configure(document, PriorRecipe, setting.prior, ("settings", i, "prior")))
+        priors.append(_prior(document, i, setting))
         if plan.canaries >= splits[i].candidates:
-            raise _error(
+            raise error_at(
                 document,
                 ("canaries",),
                 f"expected fewer canaries than candidates ({splits[i].candidates} in setting "
                 f"{setting.id!r}), got canaries={plan.canaries}",
             )
     arms = tuple(_arm(document, i, arm) for i, arm in enumerate(plan.arms))
+    _check_priors(document, arms, priors)
     return ReadyPlan(plan, document, tuple(splits), tuple(priors), arms)
+
+
+def _prior(document: Document[Plan], index: int, setting: SettingPlan) -> PriorRecipe | None:
+    if setting.prior is None:
+        return None
+    recipe: PriorRecipe = _configure(document, PriorRecipe, setting.prior, ("settings", index, "prior"))
+    return recipe
+
+
+def needs_prior(arm: Arm) -> bool:
+    """Whether the arm's pipeline cannot run without a generative prior."""
+    return bool(getattr(arm.pipeline, "needs_prior", False))
+
+
+def trainings(pipeline: Pipeline) -> int:
+    """Local trainings of one client over all rounds, at most: what an epsilon has to last for."""
+    return int(getattr(pipeline, "trainings", pipeline.rounds))
+
+
+def _check_priors(
+    document: Document[Plan], arms: tuple[Arm, ...], priors: Sequence[PriorRecipe | None]
+) -> None:
+    """Refuses an arm that needs a prior where a setting trains none."""
+    without = [s.id for s, p in zip(document.value.settings, priors, strict=True) if p is None]
+    for index, arm in enumerate(arms):
+        if without and needs_prior(arm):
+            raise error_at(
+                document,
+                ("arms", index, "pipeline"),
+                f"expected a prior in every setting for pipeline {arm.pipeline_name!r}, "
+                f"got setting {without[0]!r} without one",
+            )
 
 
 def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
@@ -200,13 +162,13 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
         (*at, "options"),
     )
     if getattr(pipeline, "initial", "prior") == "real" and arm.role != "control":
-        raise _error(
+        raise error_at(
             document,
             (*at, "options", "initial"),
             "expected role 'control' for initial 'real', which uploads raw images",
         )
     defenses = [
-        _defense(document, d, pipeline.rounds, (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
+        _defense(document, d, trainings(pipeline), (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
     ]
     deltas = [d.options["delta"] for d in arm.defenses if "delta" in d.options]
     return Arm(
@@ -220,11 +182,11 @@ def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple
     options = dict(plan.options)
     delta = options.pop("delta", None)
     if delta is not None and not (isinstance(delta, float) and 0 < delta < 1):
-        raise _error(document, (*at, "options", "delta"), f"expected delta in (0, 1), got delta={delta!r}")
+        raise error_at(document, (*at, "options", "delta"), f"expected delta in (0, 1), got delta={delta!r}")
     if "epsilon" not in options:
         return _configure(document, cls, options, (*at, "options"))
     if delta is None:
-        raise _error(
+        raise error_at(
             document,
             (*at, "options", "epsilon"),
             "expected a delta beside epsilon, got epsilon without delta",
@@ -236,7 +198,7 @@ def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple
         raise _invalid(document, error, cls, plan.options, (*at, "options")) from None
     except ValueError as error:
         where = _blamed((*at, "options"), str(error), plan.options)
-        raise _error(document, where, str(error)) from error
+        raise error_at(document, where, str(error)) from error
 
 
 def _check_calibrated(
@@ -244,7 +206,7 @@ def _check_calibrated(
 ) -> None:
     """Holds the keys beside an epsilon against the keywords of `for_epsilon`."""
     if not hasattr(cls, "for_epsilon"):
-        raise _error(document, (*at, "epsilon"), "expected no epsilon, for this defence makes no claim")
+        raise error_at(document, (*at, "epsilon"), "expected no epsilon, for this defence makes no claim")
     parameters = inspect.signature(cls.for_epsilon).parameters
     known = {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     for key in options:
@@ -253,7 +215,7 @@ def _check_calibrated(
             raise DocumentError(report([unknown], document.lines, document.source))
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in options:
-            raise _error(document, at, f"expected key {key!r}, got none")
+            raise error_at(document, at, f"expected key {key!r}, got none")
 
 
 def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, options: dict[str, Any]) -> Any:
@@ -274,7 +236,7 @@ def _hooks(document: Document[Plan], at: tuple[str | int, ...], defenses: list[A
         field: [d for d in defenses if hasattr(d, method)] for field, method in BOUNDARIES
     }
     if len(placed["local"]) > 1:
-        raise _error(
+        raise error_at(
             document, (*at, "defenses"), f"expected at most one local defence, got {len(placed['local'])}"
         )
     local = placed.pop("local")
@@ -285,7 +247,7 @@ def _named(document: Document[Plan], kind: str, name: str, at: tuple[str | int, 
     try:
         return find(kind, name)
     except ValueError as error:
-        raise _error(document, at, str(error)) from error
+        raise error_at(document, at, str(error)) from error
 
 
 def _configure(document: Document[Plan], cls: type[Any], options: Any, at: tuple[str | int, ...]) -> Any:
@@ -296,7 +258,8 @@ def _configure(document: Document[Plan], cls: type[Any], options: Any, at: tuple
         raise _invalid(document, error, cls, options, at) from None
 
 
-def _error(document: Document[Plan], at: tuple[Key, ...], text: str) -> DocumentError:
+def error_at(document: Document[Plan], at: tuple[Key, ...], text: str) -> DocumentError:
+    """A mistake at a key path of the plan, in one line."""
     return DocumentError(f"{document.source}:{document.line_of(*at)}: {key_path(at)}: {text}")
 
 
@@ -340,7 +303,20 @@ def _forbid_extra(cls: type[Any]) -> None:
 def _distinct(document: Document[Plan], field: str, ids: list[str]) -> None:
     for i, name in enumerate(ids):
         if name in ids[:i]:
-            raise _error(document, (field, i, "id"), f"expected distinct ids, got id={name!r} twice")
+            raise error_at(document, (field, i, "id"), f"expected distinct ids, got id={name!r} twice")
 
 
-__all__ = ["Arm", "DocumentError", "Plan", "ReadyPlan", "packaged", "read_plan", "ready"]
+__all__ = [
+    "Arm",
+    "DocumentError",
+    "NetPlan",
+    "Plan",
+    "ReadyPlan",
+    "WordsPlan",
+    "error_at",
+    "needs_prior",
+    "packaged",
+    "read_plan",
+    "ready",
+    "trainings",
+]

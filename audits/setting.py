@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attacks.interface import Candidates
+from audits.embedding import dimension, embedded
 from audits.engine import choose
-from audits.plan import Arm, NetPlan, ReadyPlan
+from audits.plan import Arm, NetPlan, ReadyPlan, WordsPlan
 from audits.store import digest, read_json, source_digest, write_json
 from privfed.datasets import Dataset
 from privfed.nets import NetSpec
@@ -21,11 +22,15 @@ from privfed.pipelines.interface import World
 from privfed.prior import Prior, PriorRecipe, fit, new_autoencoder, train_prior
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.splits import make_split, with_canaries
+from privfed.splits import Split, make_split, with_canaries
 from privfed.training import Engine, Recipe
 
 CALIBRATION_BATCH = 32
-SHAPING = ("privfed", "defenses", "audits/game.py", "audits/setting.py")
+SHAPING = (
+    "privfed",
+    "defenses",
+    *(f"audits/{name}.py" for name in ("embedding", "game", "personal", "setting")),
+)
 """Source that a federation depends on."""
 PRIOR_NOTE = "prior.json"
 
@@ -44,8 +49,10 @@ class Setting:
         world: the public world without hooks.
         stream: root of this setting's random streams.
         digest: of all that made it.
-        prior_seconds: what training the prior took; 0 when it was recalled.
+        prior_seconds: what training the prior took; 0 when it was recalled or there is none.
         device: where federations train; attacks read and score on the CPU.
+        test_owners: client that each test record is of, int64, shape (test,); None unless clients are
+            users of the data set.
     """
 
     id: str
@@ -58,6 +65,7 @@ class Setting:
     digest: str
     prior_seconds: float
     device: str = "cpu"
+    test_owners: Tensor | None = None
 
     def members(self, federation: int) -> Tensor:
         """Which candidates are in, bool, shape (n,): independent fair coins of this federation."""
@@ -68,17 +76,19 @@ class Setting:
 def prepare(
     ready: ReadyPlan, index: int, dataset: Dataset, seed: int, root: Path, device: str = "cpu"
 ) -> Setting:
-    """Splits the data set, plants the canaries, chooses engines, and trains or recalls the prior."""
+    """Splits and embeds the data set, plants canaries, chooses engines, trains or recalls the prior."""
     plan, split_plan = ready.plan, ready.splits[index]
     name = plan.settings[index].id
     stream = Stream(seed).child("setting", name)
-    split = make_split(dataset.records.labels, split_plan, stream.child("split"))
-    parts = split.records(dataset.records)
+    split = make_split(dataset.records.labels, split_plan, stream.child("split"), dataset.users)
+    parts = embedded(split.records(dataset.records), dataset, plan.words, stream.child("words"))
     canaries = with_canaries(
         parts.candidates.labels, split.owners, split.classes, plan.canaries, stream.child("canaries")
     )
     made_of = _made_of(ready, index, dataset, seed)
-    surrogate, large = (_spec(net, dataset, split.classes) for net in (plan.nets.surrogate, plan.nets.large))
+    surrogate, large = (
+        net_spec(net, dataset, plan.words, split.classes) for net in (plan.nets.surrogate, plan.nets.large)
+    )
     start = time.process_time()
     recipe = ready.priors[index]
     prior, recalled = _prior(parts.public, split.classes, recipe, stream, root / "priors" / made_of)
@@ -108,62 +118,37 @@ def prepare(
         made_of,
         0.0 if recalled else time.process_time() - start,
         device,
+        _test_owners(split, dataset),
     )
+
+
+def _test_owners(split: Split, dataset: Dataset) -> Tensor | None:
+    """Clients of the test records, where clients are users."""
+    if not split.users or dataset.users is None:
+        return None
+    return torch.searchsorted(torch.tensor(split.users), dataset.users[split.test])
 
 
 def is_quick(ready: ReadyPlan, dataset: Dataset, seed: int, root: Path) -> bool:
     """Whether every prior is kept, so that `prepare` trains nothing."""
-    settings = range(len(ready.plan.settings))
-    return all((root / "priors" / _made_of(ready, i, dataset, seed) / PRIOR_NOTE).is_file() for i in settings)
+    wanted = [i for i, recipe in enumerate(ready.priors) if recipe is not None]
+    return all((root / "priors" / _made_of(ready, i, dataset, seed) / PRIOR_NOTE).is_file() for i in wanted)
 
 
 def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
     """Content address of a setting."""
+    plan, recipe = ready.plan, ready.priors[index]
     made_of = {
         "data": dataset.sha256,
         "split": asdict(ready.splits[index]),
-        "canaries": ready.plan.canaries,
-        "nets": ready.plan.nets.model_dump(),
-        "prior": asdict(ready.priors[index]),
-        "seed": [seed, ready.plan.settings[index].id],
+        "canaries": plan.canaries,
+        "nets": plan.nets.model_dump(),
+        "words": None if plan.words is None else plan.words.model_dump(),
+        "prior": None if recipe is None else asdict(recipe),
+        "seed": [seed, plan.settings[index].id],
         "code": [torch.__version__, source_digest(*SHAPING)],
     }
     return digest(made_of)
-
-
-def check(ready: ReadyPlan, dataset: Dataset, seed: int) -> None:
-    """Everything in `prepare` that the plan or the data can make impossible, without training.
-
-    Raises:
-        ValueError: what does not fit, and in which setting.
-    """
-    for plan, split_plan, recipe in zip(ready.plan.settings, ready.splits, ready.priors, strict=True):
-        try:
-            stream = Stream(seed).child("setting", plan.id)
-            classes = make_split(dataset.records.labels, split_plan, stream.child("split")).classes
-            _check_nets(ready, dataset, classes)
-            _check_prior(recipe, split_plan.public, dataset)
-        except ValueError as error:
-            raise ValueError(f"setting {plan.id}: {error}") from error
-
-
-def _check_nets(ready: ReadyPlan, dataset: Dataset, classes: int) -> None:
-    for name in ("surrogate", "large"):
-        try:
-            _spec(getattr(ready.plan.nets, name), dataset, classes)
-        except ValueError as error:
-            raise ValueError(f"nets.{name}: {error}") from error
-
-
-def _check_prior(recipe: PriorRecipe, public: int, dataset: Dataset) -> None:
-    size, halved = int(dataset.records.inputs.shape[-1]), 2 ** (len(recipe.widths) - 1)
-    if size % halved:
-        raise ValueError(
-            f"expected images whose size a prior of {len(recipe.widths)} widths can halve "
-            f"{len(recipe.widths) - 1} times, got size={size}"
-        )
-    if public < 2:
-        raise ValueError(f"expected public >= 2 to train the prior on, got public={public}")
 
 
 def _engine(spec: NetSpec, root: Path, device: str) -> Engine:
@@ -179,15 +164,23 @@ def key_of(setting: Setting, arm: Arm) -> str:
     return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, engines])
 
 
-def _spec(net: NetPlan, dataset: Dataset, classes: int) -> NetSpec:
-    channels, size = dataset.records.inputs.shape[1], dataset.records.inputs.shape[-1]
-    return NetSpec(net.family, int(channels), int(size), classes, net.width, net.depth, net.groups)
+def net_spec(net: NetPlan, dataset: Dataset, words: WordsPlan | None, classes: int) -> NetSpec:
+    """The net for such records: an image's channels and side, or a sentence's dimension and tokens."""
+    shape = dataset.records.inputs.shape
+    text = dataset.modality == "text"
+    channels, size = (dimension(dataset, words), shape[1]) if text else (shape[1], shape[-1])
+    sizes = {name: v for name in ("width", "depth") if (v := getattr(net, name)) is not None}
+    return NetSpec(
+        net.family, int(channels), int(size), classes, groups=net.groups, hidden=net.hidden, **sizes
+    )
 
 
 def _prior(
-    public: Records, classes: int, recipe: PriorRecipe, stream: Stream, folder: Path
-) -> tuple[Prior, bool]:
-    """The prior, and whether it was recalled; its weights are kept by content."""
+    public: Records, classes: int, recipe: PriorRecipe | None, stream: Stream, folder: Path
+) -> tuple[Prior | None, bool]:
+    """The prior if one is wanted, and whether it was recalled; its weights are kept by content."""
+    if recipe is None:
+        return None, True
     weights = folder / "autoencoder.safetensors"
     note = folder / PRIOR_NOTE
     if read_json(note) is not None and weights.is_file():

@@ -121,22 +121,23 @@ def federated_mean(correct: Floats, level: float, metric: str = "accuracy") -> E
     """Mean over federations of a proportion of records, for example test accuracy.
 
     Args:
-        correct: shape (F, n): 1 where federation f treats record i right, 0 where not, NaN where
-            unknown. The same test record stands in the same column in every federation.
+        correct: shape (F, n), in [0, 1]: 1 where federation f treats record i right, 0 where not, the
+            share of its models that do where it has several, NaN where unknown. The same test
+            record stands in the same column in every federation.
         level: confidence of each bound.
         metric: name for the estimate.
 
     The variance is that of `Spread`; one federation alone gives exact Clopper-Pearson bounds over
-    records, for that artefact.
+    records, for that artefact, unless some values are shares.
     """
-    _expect_binary(correct)
+    _expect_shares(correct)
     _expect_level(level)
     correct = correct[~np.isnan(correct).all(axis=1)]
     if not correct.size:
         return _absent(metric, _METHOD_MEAN, level, "no record was evaluated")
     known = ~np.isnan(correct)
     n_records = int(known.any(axis=0).sum())
-    if len(correct) == 1:
+    if len(correct) == 1 and set(np.unique(correct[known])) <= {0.0, 1.0}:
         return _one_proportion(int(np.nansum(correct)), n_records, level, metric)
     values, counts = np.nanmean(correct, axis=1), known.sum(axis=1)
     influence = np.where(known, (correct - values[:, None]) / (counts * len(correct))[:, None], 0.0)
@@ -224,12 +225,12 @@ def _expect_same_shape(scores: Floats, included: Bools, ndim: int) -> None:
         raise ValueError(f"expected included of type bool, got included.dtype={included.dtype}")
 
 
-def _expect_binary(correct: Floats) -> None:
+def _expect_shares(correct: Floats) -> None:
     if correct.ndim != 2:
         raise ValueError(f"expected correct with axes (federations, records), got shape={correct.shape}")
-    strange = correct[~np.isnan(correct) & (correct != 0) & (correct != 1)]
+    strange = correct[(correct < 0) | (correct > 1)]
     if strange.size:
-        raise ValueError(f"expected correct to hold 0, 1 or NaN, got correct={strange[0]:g}")
+        raise ValueError(f"expected correct to lie in [0, 1] or be NaN, got correct={strange[0]:g}")
 
 
 def _expect_level(level: float) -> None:

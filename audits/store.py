@@ -29,6 +29,7 @@ from privfed.transcript_files import load, save
 
 OUTCOME = "outcome.json"
 CORRECT = "correct.safetensors"
+PERSONAL = "personal"
 TRANSCRIPT = "transcript"
 
 
@@ -37,14 +38,18 @@ class Kept:
     """What is kept of one federation beside its transcript.
 
     Attributes:
-        correct: by model ("surrogate", "large"): uint8, shape (test,): 1 where it was right.
+        correct: by model ("large", and "surrogate" where the broadcast model can predict): uint8, shape
+            (test,): 1 where it was right.
         claim: the formal statement of the run, or None.
         seconds: processor time it took.
+        personal: shape (test,): share of the clients that the record is meant for whose own model was
+            right, NaN where it is for nobody; None where clients have no models of their own.
     """
 
     correct: dict[str, NDArray[np.uint8]]
     claim: Claim | None
     seconds: float
+    personal: NDArray[np.float64] | None = None
 
 
 def default_root() -> Path:
@@ -87,7 +92,8 @@ def keep(folder: Path, transcript: Transcript, kept: Kept) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     save(transcript, folder / TRANSCRIPT)
-    save_file(kept.correct, folder / CORRECT)
+    own: dict[str, NDArray[Any]] = {} if kept.personal is None else {PERSONAL: kept.personal}
+    save_file({**kept.correct, **own}, folder / CORRECT)
     claim = None if kept.claim is None else asdict(kept.claim)
     write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds})
 
@@ -97,8 +103,9 @@ def recall(folder: Path) -> Kept:
     try:
         outcome = json.loads((folder / OUTCOME).read_text())
         correct = load_file(folder / CORRECT)
+        personal = correct.pop(PERSONAL, None)
         claim = None if outcome["claim"] is None else _claim(outcome["claim"])
-        return Kept(correct, claim, float(outcome["seconds"]))
+        return Kept(correct, claim, float(outcome["seconds"]), personal)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"expected a federation kept whole, got {folder}: {error}") from error
 

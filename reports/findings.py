@@ -6,7 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from reports.record import Cell, Check, DpCard, Estimate, Record, Taxonomy, TradeOff, Utility, VerdictKind
+from reports.record import (
+    PERSONALISED,
+    Cell,
+    Check,
+    DpCard,
+    Estimate,
+    Record,
+    Taxonomy,
+    TradeOff,
+    Utility,
+    VerdictKind,
+)
 from reports.text import percent
 from reports.wording import compare
 
@@ -96,7 +107,10 @@ def auc(cell: Cell) -> float:
 
 
 def comparisons(record: Record) -> tuple[Comparison, ...]:
-    """Every model of an audited arm against the like model (else the best) of each baseline."""
+    """Every model of an audited arm against the like model of each baseline, else its best.
+
+    Personalised models are tested on fewer classes: only their like can be set beside them.
+    """
     by_arm = roles(record)
     ours = [u for u in record.utility if by_arm.get(u.arm) == "audited"]
     return tuple(
@@ -127,12 +141,20 @@ def _utility_table(record: Record, setting: str) -> UtilityTable:
 def _baselines(record: Record, ours: Utility, by_arm: dict[str, str]) -> list[Utility]:
     arms = [a for a, role in by_arm.items() if role == "baseline"]
     rows = ([u for u in record.utility if (u.setting, u.arm) == (ours.setting, a)] for a in arms)
-    return [_like(ours.model, candidates) for candidates in rows if candidates]
+    found = (_like(ours.model, candidates) for candidates in rows)
+    return [u for u in found if u is not None]
 
 
-def _like(model: str, rows: list[Utility]) -> Utility:
+def _like(model: str, rows: list[Utility]) -> Utility | None:
     same = [u for u in rows if u.model == model]
-    return same[0] if same else max(rows, key=lambda u: u.estimate.value or 0.0)
+    others = [u for u in rows if PERSONALISED not in (u.model, model)]
+    return same[0] if same else max(others, key=lambda u: u.estimate.value or 0.0, default=None)
+
+
+def personalised(record: Record) -> tuple[Utility, ...]:
+    """Accuracies of the clients' own models, in the order of settings and arms."""
+    rows = [u for table in utility_tables(record) for u, _ in table.rows]
+    return tuple(u for u in rows if u.model == PERSONALISED)
 
 
 def undecided(record: Record) -> tuple[Check, ...]:
@@ -232,7 +254,7 @@ def scope(record: Record) -> str:
     return (
         f"{count(audited, 'audited arm')} in {count(len(record.settings), 'setting')}, "
         f"{count(attacks, 'attack')} from {count(observers, 'point')} of observation, "
-        f"{count(record.run.federations, 'federation')} on {record.run.dataset}; "
+        f"{count(record.run.federations, 'federation')} on {record.run.dataset} ({record.run.modality}); "
         "what is not listed under Coverage was not tested."
     )
 

@@ -196,23 +196,26 @@ def _utility(record: Record) -> Iterator[str]:
     yield from ("#### Accuracy and baselines", "")
     names = findings.titles(record)
     rows = findings.comparisons(record)
-    if not rows:
+    if rows:
+        head = ("Setting", "Arm", "Model", "Accuracy", "Compared with", "Its accuracy")
+        yield from _table(head, (_compared(row, names) for row in rows))
+    else:
         yield "No delivered model can be set beside a baseline of the same setting."
-        return
-    head = ("Setting", "Arm", "Model", "Accuracy", "Compared with", "Its accuracy")
-    yield from _table(
-        head,
-        (
-            (
-                names.get(row.setting, row.setting),
-                names.get(row.ours.arm, row.ours.arm),
-                row.ours.model,
-                text.interval(row.ours.estimate),
-                f"{row.relation} {names.get(row.theirs.arm, row.theirs.arm)}",
-                text.interval(row.theirs.estimate),
-            )
-            for row in rows
-        ),
+    own = findings.personalised(record)
+    if own:
+        yield from ("", wording.PERSONALISED_MEANING, "")
+        short = ("Setting", "Arm", "Personalised models")
+        yield from _table(short, ((names[u.setting], names[u.arm], text.interval(u.estimate)) for u in own))
+
+
+def _compared(row: findings.Comparison, names: dict[str, str]) -> tuple[object, ...]:
+    return (
+        names.get(row.setting, row.setting),
+        names.get(row.ours.arm, row.ours.arm),
+        row.ours.model,
+        text.interval(row.ours.estimate),
+        f"{row.relation} {names.get(row.theirs.arm, row.theirs.arm)}",
+        text.interval(row.theirs.estimate),
     )
 
 
@@ -244,7 +247,7 @@ def _reproduce(record: Record) -> Iterator[str]:
     yield from ("#### Reproduce", "", *_code(run.command), "")
     yield escape(
         f"Run {run.id} of {run.created}, seed {run.seed}, plan {run.plan} (sha256 {run.plan_sha256}), "
-        f"data {run.dataset} (sha256 {run.dataset_sha256}),"
+        f"data {run.dataset} ({run.modality}, sha256 {run.dataset_sha256}),"
     )
     yield escape(
         f"privfed {run.tool_version}, Python {run.python}, {run.platform}, {run.device}; "

@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 VerdictKind = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
 Scope = Literal["artefact", "training algorithm"]
+Modality = Literal["images", "text"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+PERSONALISED = "personalised models"
+"""Name, in `Utility.model`, of the clients' own models."""
 
 
 class Part(BaseModel):
@@ -76,7 +79,7 @@ class Cell(Part):
         setting, arm: ids of the regime of the public shard and of the pipeline with its defences.
         attack: short name; `configuration` is the repr of its knobs.
         observer: label of the point of observation.
-        artefact: what was read, for example "client update", "large model", "synthetic images".
+        artefact: what was read, for example "client update", "released model", "synthetic images".
         baseline: whether this is a no-access baseline (class mean), not an attack on the artefact.
         status: "run", "not applicable" (with reason) or "not tested" (with reason), "error".
         auc: over all candidates that are not canaries; `auc_canaries`: mislabelled canaries alone.
@@ -163,7 +166,14 @@ class Check(Part):
 
 
 class Utility(Part):
-    """Accuracy of one model of one arm on the held-out test records."""
+    """Accuracy of one model of one arm on the held-out test records.
+
+    Attributes:
+        model: "broadcast surrogate", "released model", or `PERSONALISED`: each client's own model on
+            the test records of the classes that this client holds (where clients are users, on the
+            user's own), so that a record counts as the share of those clients that are right. An
+            easier task than that of the other two, and not to be compared with theirs.
+    """
 
     setting: str
     arm: str
@@ -273,6 +283,7 @@ class Run(Part):
         created: ISO 8601, UTC.
         command: what to type to run it again.
         engines: training engine chosen for each net.
+        modality: what the records are; text is trained on and attacked as embedded sentences.
         determinism: "bitwise" on CPU with the same versions, else "statistical".
     """
 
@@ -291,6 +302,7 @@ class Run(Part):
     device: str
     packages: dict[str, str]
     engines: dict[str, str] = {}
+    modality: Modality = "images"
     determinism: Literal["bitwise", "statistical"]
     status: Literal["complete", "partial"] = "complete"
 

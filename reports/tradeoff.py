@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.axes import CHANCE_AUC, FRAME, Box, Panel, Scale, numbers
 from reports.findings import arm_order, setting_order, titles, unique
 from reports.labels import Cross, Spot, drawn, label_box, overlap, place_labels
-from reports.record import Record, TradeOff, Utility
+from reports.record import PERSONALISED, Record, TradeOff, Utility
 from reports.text import shorten
 
 GUESSING = "guessing"
@@ -75,11 +75,12 @@ def _panels(
 
 
 def _reference_rows(record: Record, setting: str) -> list[Utility]:
-    """The best model of each baseline arm that nobody could attack: it has no leakage to be drawn at."""
+    """The best shared model of each baseline arm that nobody could attack: it has no leakage to draw."""
     attacked = {t.arm for t in record.tradeoff if t.setting == setting}
     best: dict[str, Utility] = {}
     for row in record.utility:
         baseline = any(a.id == row.arm and a.role == "baseline" for a in record.arms)
+        baseline = baseline and row.model != PERSONALISED
         if baseline and row.setting == setting and row.arm not in attacked and row.estimate.value is not None:
             best[row.arm] = max(best.get(row.arm, row), row, key=lambda u: u.estimate.value or 0.0)
     return [best[arm] for arm in arm_order(record) if arm in best]

@@ -75,10 +75,17 @@ STATUSES = {
 YARDSTICK = "A yardstick to read the attacks against, not an attack on the artefact."
 BASELINE_ATTACKS = {
     "class means of members": "A yardstick, not an attack on the artefact: what publishing nothing but the "
-    "mean image of the members of each class would already give away.",
+    "average record of the members of each class would already give away.",
     "public class means": "A yardstick without any access: it compares records with the class means of "
     "public data, so it has to stay at chance.",
 }
+
+PERSONALISED_MEANING = (
+    "Personalised models are the clients' own: each is tested on the classes that its client holds, or on "
+    "its own user's records where clients are users, and a test record counts as the share of those clients "
+    "whose model is right. That is another task than the other models have, so these figures compare "
+    "with one another only."
+)
 
 CONTROLS = {
     "positive": ("Positive", "A leak planted on purpose has to be found; otherwise the attack is blunt."),

@@ -75,6 +75,11 @@ class FedDGM:
             raise ValueError(f"expected ipc >= 1, got ipc={self.ipc}")
 
     @property
+    def needs_prior(self) -> bool:
+        """Always: the distillation moves through it."""
+        return True
+
+    @property
     def outside_claim(self) -> tuple[str, ...]:
         """Label sets and raw images, where a client sends them."""
         held = ("set of labels of each client",) if self.label_mode == "held" else ()

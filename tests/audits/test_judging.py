@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from audits.coverage import IMAGES, SERVER, Probe, probes
+from audits.coverage import SERVER, SYNTHETIC, Probe, probes
 from audits.evidence import Evidence
 from audits.judging import Judged, judge_all
 from audits.policy import load_policy
@@ -150,7 +150,7 @@ def test_every_arm_and_setting_has_its_row_in_the_order_of_the_policy() -> None:
 
 def test_an_arm_that_releases_no_such_artefact_has_no_row_if_another_does() -> None:
     text = tiny.POLICY.replace("observer: server", "observer: outsider with synthetic")
-    arms = [arm(evidence(LOSS)), arm(evidence("nearest neighbour", observer=IMAGES), id="feddgm")]
+    arms = [arm(evidence(LOSS)), arm(evidence("nearest neighbour", observer=SYNTHETIC), id="feddgm")]
     assert [r.arm for r in rows(arms, [], text)] == ["feddgm"]
 
 

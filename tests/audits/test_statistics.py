@@ -260,7 +260,7 @@ def test_the_draw_of_federations_knows_neither_scores_nor_membership() -> None:
         (lambda: auc(np.zeros((2, 3)), np.zeros((2, 3), bool)), "one shape with 1 axes"),
         (lambda: auc(np.zeros(3), np.zeros(3)), "type bool, got included.dtype=float64"),  # type: ignore[arg-type]
         (lambda: federated_auc(np.zeros((2, 3)), np.zeros((2, 3), bool), 1.0), "(0.5, 1), got level=1.0"),
-        (lambda: federated_mean(np.full((1, 2), 0.3), 0.9), "0, 1 or NaN, got correct=0.3"),
+        (lambda: federated_mean(np.full((1, 2), 1.3), 0.9), "lie in [0, 1] or be NaN, got correct=1.3"),
         (lambda: federated_mean(np.zeros(3), 0.9), "axes (federations, records), got shape=(3,)"),
         (lambda: clopper_pearson(3, 2, 0.9), "got successes=3, trials=2"),
     ],
