@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from threadpoolctl import threadpool_limits
 
-from audits.personalisation_tasks import Client, Cohort
+from audits.personalisation_deal import Client, Cohort
 from privfed.nets import NetSpec, Params, head_names, head_spec
 from privfed.randomness import Stream
 from privfed.records import Records

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from audits.personalisation_data import cohort_of, fingerprint
+from audits.personalisation_deal import Cohort
 from audits.personalisation_measures import (
     newcomer_accuracy,
     personal_accuracy,
@@ -21,7 +22,7 @@ from audits.personalisation_measures import (
 )
 from audits.personalisation_meter import Reading, metered
 from audits.personalisation_methods import Method, averaging
-from audits.personalisation_tasks import Cohort, Setting
+from audits.personalisation_tasks import Setting
 from audits.store import digest, read_json, source_digest, write_json
 from privfed.federation import Federation, Progress, personal_models, run
 from privfed.nets import Params, head_of, initial
@@ -33,7 +34,7 @@ RECENT = 10
 """Rounds before the last one that the reported mean is over."""
 TUNING = 10
 """Epochs of a head tuned for evaluation."""
-MEASURING = ("tasks", "data", "measures", "meter", "run")
+MEASURING = ("deal", "data", "measures", "meter", "run")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -99,8 +100,9 @@ class Result:
 def place(root: Path, work: Work, method: Method) -> Path:
     """The file of one result, named by the digest of all that made it."""
     pipeline = method.build(work.setting) if method.build else None
+    setting = {k: v for k, v in asdict(work.setting).items() if k not in ("title", "generator")}
     made = {
-        "setting": repr(work.setting),
+        "setting": setting,
         "data": fingerprint(work.setting, work.source, _stream(work)),
         "pipeline": repr(pipeline),
         "seed": work.seed,
