@@ -33,7 +33,7 @@ class Reading:
         jobs: clients' turns.
         up, down: bytes of the payload, without framing.
         client_seconds, server_seconds: processor time of the process.
-        yardstick_seconds: of the yardstick's turns, one an entry.
+        yardstick_seconds: of one turn of the yardstick, one entry for each round it was timed in.
     """
 
     rounds: int
@@ -61,8 +61,8 @@ class Metered:
     Attributes:
         inner: the pipeline.
         reading: filled in on the way.
-        yardstick: a pipeline whose clients train whole models; timed on the first job of some
-            rounds, its result thrown away.
+        yardstick: a pipeline whose clients train whole models; timed on jobs of some rounds, its
+            result thrown away.
     """
 
     inner: Pipeline
@@ -92,7 +92,7 @@ class Metered:
         """As inside; counts turns, time, what came with the job and what is sent."""
         if not jobs or jobs[0].round >= self.reading.rounds:
             return self.inner.client_round(world, jobs)
-        self._time_yardstick(world, jobs[0])
+        self._time_yardstick(world, jobs)
         before = time.process_time()
         messages = self.inner.client_round(world, jobs)
         self.reading.client_seconds += time.process_time() - before
@@ -121,14 +121,16 @@ class Metered:
         """As inside."""
         return self.inner.publish(world, states)
 
-    def _time_yardstick(self, world: World, job: ClientJob) -> None:
+    def _time_yardstick(self, world: World, jobs: Sequence[ClientJob]) -> None:
         every = max(1, self.reading.rounds // SAMPLES)
-        if job.round % every or len(self.reading.yardstick_seconds) >= SAMPLES:
+        if jobs[0].round % every or len(self.reading.yardstick_seconds) >= SAMPLES:
             return
-        whole = self.yardstick.init(world, [job.stream.child("yardstick")])[0].surrogate
+        # Models that train side by side cost less each: then all take the yardstick, else one will do.
+        sample = jobs if world.engine == "stacked" else jobs[:1]
+        whole = self.yardstick.init(world, [jobs[0].stream.child("yardstick")])[0].surrogate
         before = time.process_time()
-        self.yardstick.client_round(world, [replace(job, start=whole, kept={})])
-        self.reading.yardstick_seconds.append(time.process_time() - before)
+        self.yardstick.client_round(world, [replace(j, start=whole, kept={}) for j in sample])
+        self.reading.yardstick_seconds.append((time.process_time() - before) / len(sample))
 
 
 @dataclass(frozen=True, slots=True)
