@@ -55,7 +55,8 @@ def _check_words(ready: ReadyPlan, dataset: Dataset) -> None:
     words = ready.plan.words
     if words is not None and (dataset.modality != "text" or dataset.embedding is not None):
         has = "images" if dataset.modality != "text" else "text with an embedding of its own"
-        raise error_at(ready.document, ("words",), f"expected no words for {has}, got {words!r}")
+        text = f"expected no words for {has}, got words={words.model_dump()}"
+        raise error_at(ready.document, ("words",), text)
 
 
 def _check_image_options(ready: ReadyPlan) -> None:
@@ -69,13 +70,12 @@ def _check_image_options(ready: ReadyPlan) -> None:
                 f"got pipeline={arm.pipeline_name!r}",
             )
         if name := _augmented(arm.pipeline):
-            at = ("arms", i, "options", name, "dsa")
-            raise error_at(ready.document, at, f"expected no augmentation of text, got {name}.dsa")
-    for i, recipe in enumerate(ready.priors):
-        if recipe is not None:
-            at = ("settings", i, "prior")
-            text = f"expected no prior for text, since it is an image autoencoder, got {recipe!r}"
-            raise error_at(ready.document, at, text)
+            where = ("arms", i, "options", name, "dsa")
+            raise error_at(ready.document, where, f"expected no augmentation of text, got {name}.dsa")
+    for i, setting in enumerate(ready.plan.settings):
+        if setting.prior is not None:
+            text = f"expected no prior for text, since it is an image autoencoder, got prior={setting.prior}"
+            raise error_at(ready.document, ("settings", i, "prior"), text)
 
 
 def _augmented(pipeline: object) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from audits import controls
-from audits.coverage import SERVER, probes
+from audits.coverage import SERVER, SYNTHETIC, probes
 from audits.evidence import Evidence
+from audits.plan import Arm
+from privfed.generator import GeneratorTraining
+from privfed.hooks import Hooks
+from privfed.pipelines.fedbkd import FedBKD
+from privfed.pipelines.feddgm import FedDGM
+from privfed.pipelines.twin import Twin
 from privfed.randomness import Stream
 from privfed.records import Records
 from tests.audits.designs import Design, most_misses
@@ -42,6 +49,30 @@ def test_the_leak_is_looked_for_among_canaries_where_there_are_some() -> None:
     blurred[:, :40] = np.random.default_rng(1).normal(size=(12, 40))
     (control,) = controls.positive("s", "twin", [replace(whole, scores=blurred)], 0.6)
     assert not control.passed
+
+
+def control_arm(pipeline: Any) -> Arm:
+    return Arm("control", "Control", "control", "any", pipeline, (), Hooks(), None)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "of_models", "of_sets"),
+    [
+        (Twin("members"), "positive", "positive"),
+        (Twin("public"), "negative", "negative"),
+        (FedDGM(initial="real"), "positive", "positive"),
+        (FedBKD(planted=True), "", "positive"),
+        (FedBKD(generator=GeneratorTraining("released")), "", "negative"),
+        (FedBKD(), "", ""),
+        (FedBKD(generator=None), "positive", "positive"),
+    ],
+    ids=["members", "public", "real", "planted", "released", "conditioned", "no-generator"],
+)  # fmt: skip
+def test_what_a_control_arm_promises(pipeline: Any, of_models: str, of_sets: str) -> None:
+    """FedBKD's clients train on their records whatever its generator does: no promise about models."""
+    for probe in probes():
+        wanted = of_sets if probe.observer == SYNTHETIC else of_models
+        assert controls.expected(control_arm(pipeline), probe) == wanted
 
 
 @pytest.mark.parametrize(("shift", "chance"), [(0.0, True), (1.5, False), (-1.5, False)])

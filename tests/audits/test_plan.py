@@ -15,6 +15,7 @@ from defenses.dp_sgd import DpSgd
 from privfed.partition import Dirichlet, Iid, Shards
 from privfed.pipelines.fedavg import FedAvg
 from privfed.pipelines.twin import Twin
+from privfed.prior import PriorRecipe
 from privfed.training import Recipe
 from tests.audits import tiny
 
@@ -47,7 +48,7 @@ def test_options_reach_the_parts_they_configure() -> None:
     found = plan("public: 100", "public: 100\n      partition: {alpha: 0.5, minimum: 3}")
     assert found.arms[0].pipeline == FedAvg(rounds=1, local=Recipe(epochs=10, batch=16, lr=0.1))
     assert found.splits[0].partition == Dirichlet(0.5, 3)
-    assert found.priors[0].widths == (8, 16)
+    assert found.priors == (PriorRecipe(widths=(8, 16), steps=10),)
     assert [a.role for a in found.arms] == ["audited", "control", "control"]
     assert [a.delta for a in found.arms] == [None, None, None]
 
@@ -92,6 +93,89 @@ def test_an_epsilon_becomes_the_least_noise_and_is_remembered(
     assert searched == [(8.0, 1e-3, 1)]
     assert first == second
     assert (first.delta, first.hooks.local) == (1e-3, DpSgd(1.5, 1.0, 0.5, 4, 8, 0.5))
+
+
+def test_an_epsilon_lasts_for_every_local_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FedRep trains twice a round, and once in the last: noise for the rounds alone would be too little."""
+    asked: list[int] = []
+
+    def calibrated(
+        cls: type[DpSgd], epsilon: float, delta: float, rounds: int, options: dict[str, Any]
+    ) -> DpSgd:
+        asked.append(rounds)
+        return uncalibrated(cls, epsilon, delta, rounds, options)
+
+    monkeypatch.setattr("audits.plan._calibrated", calibrated)
+    noisy = NOISY.replace("noise_multiplier: 1.0", "epsilon: 8.0, delta: 1.0e-3")
+    text = tiny.PLAN.replace("  - id: positive-twin", noisy + "  - id: positive-twin")
+    local = "      local: {epochs: 10, batch: 16, lr: 0.1}\n"
+    plan(text=text)
+    plan(
+        text=text.replace("pipeline: fedavg", "pipeline: fedrep")
+        .replace("rounds: 1", "rounds: 3")
+        .replace(local, "")
+    )
+    assert asked == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("net", "family", "hidden", "width"),
+    [
+        ("{family: mlp, width: 16, depth: 1}", "mlp", (), 16),
+        ("{family: mlp, hidden: [8, 6]}", "mlp", (8, 6), None),
+        ("{family: cnn, hidden: [4, 4, 8, 6]}", "cnn", (4, 4, 8, 6), None),
+        ("{family: lstm, hidden: [8, 6]}", "lstm", (8, 6), None),
+        ("{width: 8, depth: 2, groups: 2}", "convnet", (), 8),
+    ],
+)
+def test_a_net_is_sized_by_its_hidden_layers_or_by_width_and_depth(
+    net: str, family: str, hidden: tuple[int, ...], width: int | None
+) -> None:
+    found = plan("{family: mlp, width: 16, depth: 1}", net).plan.nets.surrogate
+    assert (found.family, found.hidden, found.width) == (family, hidden, width)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("family: lstm, hidden: [8]", ".hidden: expected 2 hidden sizes for family 'lstm', got hidden=[8]"),
+        ("family: cnn", ": expected 4 hidden sizes for family 'cnn', got hidden=[]"),
+        ("hidden: [8, 6]", ".hidden: expected no hidden sizes for family 'convnet', got hidden=[8, 6]"),
+        ("family: mlp, hidden: [8, 0]", ".hidden: expected hidden sizes >= 1, got hidden=[8, 0]"),
+        (
+            "family: lstm, hidden: [8, 6], width: 4",
+            ".width: expected no width beside hidden sizes, got width=4",
+        ),
+        (
+            "family: mlp, hidden: [8], depth: 1",
+            ".depth: expected no depth beside hidden sizes, got depth=1",
+        ),
+        ("family: mlp, depth: 1", ": expected key 'width' for family 'mlp', got none"),
+        ("width: 4", ": expected key 'depth' for family 'convnet', got none"),
+        ("family: linear, width: 4", ".family: expected one of 'convnet', 'mlp', 'cnn' or 'lstm', got"),
+    ],
+)
+def test_a_net_without_the_right_sizes_is_refused_with_its_line(net: str, message: str) -> None:
+    with pytest.raises(DocumentError, match=re.escape("plan.yaml:10: nets.surrogate")) as refused:
+        plan("family: mlp, width: 16, depth: 1", net)
+    assert message in str(refused.value)
+
+
+PRIOR = "    prior: {widths: [8, 16], steps: 10}\n"
+
+
+@pytest.mark.parametrize("text", ["", "    prior: null\n"])
+def test_a_setting_may_do_without_a_prior(text: str) -> None:
+    assert plan(PRIOR, text).priors == (None,)
+
+
+def test_an_arm_that_needs_a_prior_is_refused_in_a_setting_without_one() -> None:
+    message = (
+        "plan.yaml:24: arms[0].pipeline: expected a prior in every setting for pipeline 'feddgm', "
+        "got setting 'same-classes' without one"
+    )
+    with pytest.raises(DocumentError, match=re.escape(message)):
+        plan(PRIOR, "", plan_of_feddgm("rounds: 1"))
 
 
 def test_raw_images_may_only_start_a_control() -> None:

@@ -42,6 +42,18 @@ def test_what_is_kept_comes_back(tmp_path: Path, claim: Claim | None) -> None:
     assert release.tensors["x"].tolist() == [0, 1, 2]
 
 
+def test_how_the_clients_own_models_did_comes_back_or_stays_absent(tmp_path: Path) -> None:
+    keep(tmp_path / "without")
+    assert store.recall(tmp_path / "without").personal is None
+    own = np.array([0.5, np.nan, 1.0])
+    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, None, 1.5, own)
+    store.keep(tmp_path / "with", transcript(), kept)
+    found = store.recall(tmp_path / "with")
+    assert found.personal is not None
+    np.testing.assert_array_equal(found.personal, own)
+    assert set(found.correct) == {"large"}
+
+
 def test_a_federation_is_complete_once_its_outcome_is_there(tmp_path: Path) -> None:
     assert not store.is_complete(tmp_path / "f")
     keep(tmp_path / "f")

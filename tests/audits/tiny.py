@@ -76,3 +76,54 @@ def noise(path: Path, n: int = 400, classes: int = 4, size: int = 8) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, size, size)).astype(np.uint8)
     np.savez(path, images=images, labels=rng.permutation(np.arange(n) % classes))
+
+
+TEXT = """\
+schema: privfed-plan/1
+id: tiny-text
+title: Tiny sentences
+data: sentiment:12
+seed: 3
+federations: 4
+canaries: 8
+policy: policy.yaml
+nets:
+  surrogate: {family: lstm, hidden: [6, 4]}
+  large: {family: lstm, hidden: [6, 4]}
+settings:
+  - id: other-users
+    title: Public shard of other users
+    split:
+      clients: 4
+      candidates: 64
+      public: 60
+      population: 24
+      test: 40
+      partition: {minimum: 2}
+arms:
+  - id: fedavg
+    title: FedAvg
+    pipeline: fedavg
+    options:
+      rounds: 1
+      local: {epochs: 4, batch: 16, lr: 0.1}
+  - id: fedbkd
+    title: FedBKD
+    pipeline: fedbkd
+    options:
+      rounds: 2
+      head: {epochs: 2, batch: 16, lr: 0.1}
+      representation: {epochs: 2, batch: 16, lr: 0.1}
+      generator: {size: 16, hidden: 8, epochs: 1, steps: 1, sub_batch: 4, bound: 2.0}
+  - id: positive-twin
+    title: Positive twin
+    role: control
+    pipeline: twin
+    options: {trained_on: members, memorising: {epochs: 40, batch: 8, lr: 0.2, momentum: 0.9}}
+  - id: null-twin
+    title: Null twin
+    role: control
+    pipeline: twin
+    options: {trained_on: public, memorising: {epochs: 4, batch: 16, lr: 0.1, momentum: 0.9}}
+"""
+"""The same in sentences: clients are users, nothing is distilled through a prior."""

@@ -1,0 +1,71 @@
+"""What each attack reads on which records, and what is said where it has nothing to read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audits.absence import why_absent
+from audits.coverage import CLIENT, MODEL, SERVER, SYNTHETIC, Probe, left_out, probes
+from privfed.nets import NetSpec, Params, initial, representation_of
+from privfed.release import CLIENTS, PUBLIC, Observer, Release, Transcript, client_name
+
+SPEC = NetSpec("mlp", 1, 6, 4, width=8, depth=1)
+WHOLE = initial(SPEC, torch.Generator().manual_seed(0))
+PART = representation_of(SPEC, WHOLE)
+
+
+def probe(name: str, observer: Observer) -> Probe:
+    return next(p for p in probes() if (p.name, p.observer) == (name, observer))
+
+
+def transcript(update: Params | None, broadcast: Params, large: Params = WHOLE) -> Transcript:
+    releases = [Release(r, "server", CLIENTS, "weights", "surrogate", broadcast) for r in (0, 1)]
+    if update is not None:
+        releases += [Release(0, client_name(0), "server", "weights", "update", update, 0)]
+    releases += [Release(1, "server", PUBLIC, "weights", "large", large)]
+    return Transcript(tuple(releases), {"surrogate": SPEC, "large": SPEC})
+
+
+def test_sentences_meet_every_attack_but_those_through_an_image_prior() -> None:
+    assert [p.name for p in left_out("text")] == ["distil-and-test"]
+    assert left_out("images") == ()
+    images = {(p.name, p.observer) for p in probes("images")}
+    text = {(p.name, p.observer) for p in (*probes("text"), *left_out("text"))}
+    assert images == text
+
+
+def test_what_was_generated_is_called_what_it_is() -> None:
+    for modality, called in (("images", "synthetic images"), ("text", "synthetic sentences (embeddings)")):
+        found = {p.artefact for p in probes(modality) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
+        assert found == {called}
+
+
+def test_probes_differ_between_modalities_in_words_alone() -> None:
+    """What is read has the same address, so that a federation's signals do not depend on the words."""
+    pairs = zip(probes("text"), [p for p in probes("images") if not p.image_only], strict=True)
+    assert all(repr(a.attack) == repr(b.attack) for a, b in pairs)
+
+
+HEADLESS = "is a representation without its head"
+
+
+@pytest.mark.parametrize(
+    ("name", "observer", "seen", "has_prior", "reason"),
+    [
+        ("LiRA online", SERVER, transcript(PART, PART), True, f"the client update {HEADLESS}, which gives"),
+        ("RMIA", CLIENT, transcript(WHOLE, PART), True, f"the broadcast surrogate {HEADLESS}, which gives"),
+        ("loss threshold", MODEL, transcript(WHOLE, WHOLE, PART), True, f"the released model {HEADLESS}"),
+        ("loss threshold", SERVER, transcript(None, WHOLE), True, "this arm releases no client update"),
+        ("nearest neighbour", SYNTHETIC, transcript(WHOLE, WHOLE), True, "this arm releases no synthetic"),
+        ("distil-and-test", SERVER, transcript(None, WHOLE), True, "this arm releases no client update"),
+        ("distil-and-test", SERVER, transcript(WHOLE, WHOLE), False, "the setting has no generative prior"),
+        ("distil-and-test", SERVER, transcript(PART, PART), True, f"the client update {HEADLESS}, from"),
+        ("distil-and-test", SERVER, transcript(WHOLE, PART), True, f"the broadcast {HEADLESS}, from which"),
+        ("distil-and-test", SERVER, transcript(WHOLE, WHOLE), True, "nothing could be distilled from the"),
+    ],
+)
+def test_the_reason_names_what_is_missing(
+    name: str, observer: Observer, seen: Transcript, has_prior: bool, reason: str
+) -> None:
+    assert why_absent(probe(name, observer), seen, has_prior).startswith(reason)

@@ -1,0 +1,91 @@
+"""A whole audit of sentences: embedded once, attacked as sentences, personal models beside shared ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from audits.cli import app
+from audits.coverage import left_out, probes
+from reports.record import PERSONALISED, Cell, Record, from_json
+from tests.audits import tiny
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    plan = str(tiny.write(folder, tiny.TEXT))
+    arguments = ["audit", plan, "--out", str(folder / "out"), "--jobs", "1"]
+    done = CliRunner().invoke(app, arguments, env={"PRIVFED_CACHE": str(folder / "cache")})
+    assert done.exit_code in (0, 1, 3), done.output
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def record(out: Path) -> Record:
+    return from_json((out / "record.json").read_text(encoding="utf-8"))
+
+
+def cells(record: Record, arm: str, status: str) -> list[Cell]:
+    return [c for c in record.cells if (c.arm, c.status) == (arm, status)]
+
+
+def test_the_record_says_that_it_is_about_text(record: Record) -> None:
+    assert (record.run.dataset, record.run.modality) == ("sentiment:12", "text")
+
+
+def test_every_attack_has_its_cell_and_none_stopped(record: Record) -> None:
+    expected = {(p.name, p.observer.label) for p in (*probes("text"), *left_out("text"))}
+    for arm in ("fedavg", "fedbkd"):
+        found = [c for c in record.cells if c.arm == arm and c.status != "not tested"]
+        assert {(c.attack, c.observer) for c in found} == expected
+        assert cells(record, arm, "error") == []
+
+
+def test_what_works_on_images_alone_is_listed_with_its_reason(record: Record) -> None:
+    for arm in ("fedavg", "fedbkd"):
+        (cell,) = (c for c in record.cells if (c.arm, c.attack) == (arm, "distil-and-test"))
+        assert (cell.status, cell.reason) == ("not applicable", "image-only")
+
+
+def test_sentences_that_were_generated_are_attacked_as_such(record: Record) -> None:
+    attacks = {c.attack for c in cells(record, "fedbkd", "run") if c.observer == "outsider with synthetic"}
+    assert attacks >= {"nearest neighbour", "calibrated nearest"}
+    absent = {c.reason for c in cells(record, "fedavg", "not applicable")} - {"image-only"}
+    assert absent == {"this arm releases no synthetic sentences (embeddings)"}
+
+
+def test_a_broadcast_without_a_head_is_a_reason_and_no_accuracy(record: Record) -> None:
+    (reason,) = {c.reason for c in cells(record, "fedbkd", "not applicable")} - {"image-only"}
+    assert reason == "the broadcast surrogate is a representation without its head, which gives no confidence"
+    models = {(u.arm, u.model) for u in record.utility}
+    assert ("fedavg", "broadcast surrogate") in models
+    assert ("fedbkd", "broadcast surrogate") not in models
+
+
+def test_only_arms_with_personal_models_have_their_accuracy(record: Record) -> None:
+    (own,) = (u for u in record.utility if u.model == PERSONALISED)
+    assert own.arm == "fedbkd"
+    assert own.estimate.value is not None
+    assert 0.3 < own.estimate.value < 1
+    assert (own.estimate.n_in, own.estimate.n_federations) == (40, 4)
+
+
+def test_the_twins_work_on_sentences(record: Record) -> None:
+    published = [c for c in record.controls if c.observer == "outsider with synthetic"]
+    planted = [c.estimate.value for c in published if c.kind == "positive" and c.estimate]
+    assert len(planted) == 2
+    assert all(v == 1.0 for v in planted)
+    assert [c.attack for c in record.controls if c.kind == "blind" and c.passed]
+
+
+def test_no_report_speaks_of_images(out: Path) -> None:
+    for name in ("report.html", "report.md"):
+        text = (out / name).read_text(encoding="utf-8").lower()
+        assert PERSONALISED in text
+        assert "(text)" in text or "(text," in text
+        words = text.replace("image-only", "").replace("images only", "")
+        assert "synthetic image" not in words
+        assert "mean image" not in words
