@@ -161,12 +161,13 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
         arm.options,
         (*at, "options"),
     )
-    if getattr(pipeline, "initial", "prior") == "real" and arm.role != "control":
-        raise error_at(
-            document,
-            (*at, "options", "initial"),
-            "expected role 'control' for initial 'real', which uploads raw images",
-        )
+    for option, leaks in (("initial", "real"), ("planted", True)):
+        if getattr(pipeline, option, None) == leaks and arm.role != "control":
+            raise error_at(
+                document,
+                (*at, "options", option),
+                f"expected role 'control' for {option} {leaks!r}, which uploads raw records",
+            )
     defenses = [
         _defense(document, d, trainings(pipeline), (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
     ]

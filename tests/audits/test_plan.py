@@ -188,6 +188,15 @@ def test_raw_images_may_only_start_a_control() -> None:
     assert plan(text=control).arms[0].role == "control"
 
 
+def test_a_planted_leak_may_only_start_a_control() -> None:
+    planted = plan_of_feddgm("planted: true").replace("pipeline: feddgm", "pipeline: fedbkd")
+    message = "arms[0].options.planted: expected role 'control' for planted True"
+    with pytest.raises(DocumentError, match=re.escape(message)):
+        plan(text=planted)
+    control = planted.replace("title: FedAvg", "title: FedAvg\n    role: control")
+    assert plan(text=control).arms[0].role == "control"
+
+
 def plan_of_feddgm(options: str) -> str:
     text = tiny.PLAN.replace("pipeline: fedavg", "pipeline: feddgm").replace("rounds: 1", options)
     return text.replace("      local: {epochs: 10, batch: 16, lr: 0.1}\n", "")
