@@ -22,7 +22,7 @@ from rich.table import Table
 from audits.personalisation_data import SOURCES, packed
 from audits.personalisation_methods import METHODS, chosen
 from audits.personalisation_run import Result, Work
-from audits.personalisation_table import COLUMNS, caption, legend, markdown, rows
+from audits.personalisation_table import COLUMNS, caption, headline, legend, markdown, rows
 from audits.personalisation_tasks import SETTINGS, Setting
 from audits.personalisation_works import Asked, Done, done_and_missing, estimate, train_missing
 from audits.store import default_root
@@ -152,8 +152,7 @@ def _watched(asked: Asked, missing: Sequence[Sequence[Work]], console: Console) 
 
 def _table(setting: Setting, asked: Asked, done: Sequence[Done], console: Console) -> Table:
     lines = box.SIMPLE if console.is_terminal else box.ASCII
-    title = f"{setting.title}, {asked.seeds} seeds, T={setting.rounds}"
-    table = Table(title=title, box=lines, title_justify="left")
+    table = Table(title=headline(setting, asked.seeds), box=lines, title_justify="left")
     table.add_column("method", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column.title, justify="right")

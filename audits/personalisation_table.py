@@ -111,8 +111,13 @@ def caption(setting: Setting, seeds: int) -> str:
         f"then all of them in one more. Net: {setting.net.family} {setting.net.hidden}. "
         f"SGD: lr {sgd.lr:g}, momentum {sgd.momentum:g}, weight decay {sgd.weight_decay:g} "
         f"(not on biases), batch {sgd.batch}; {epochs}. "
-        f"G3's probe is trained on {setting.origin}. {seeds} seeds."
+        f"G3's probe is trained on {setting.origin}. {_seeds(seeds)}."
     )
+
+
+def headline(setting: Setting, seeds: int) -> str:
+    """Task, seeds and rounds."""
+    return f"{setting.title}, {_seeds(seeds)}, T={setting.rounds}"
 
 
 def legend() -> str:
@@ -135,3 +140,7 @@ seeds agree.
   that there is a global model to score; without them the other columns are the same.
 - **client, server**: processor seconds of one client's turn at its side and at the server's, one thread.
   **client / FedAvg**: over a FedAvg client's turn timed in the same process."""
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
