@@ -24,6 +24,9 @@ Measure = Callable[[float], Estimate]
 
 EXIT_PASS, EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_ERROR, EXIT_NOTHING = 0, 1, 3, 4, 5
 
+_UNMEASURED = {"nothing_evaluated", "instrument_invalid", "unresolvable_fpr", "assumption_unverified"}
+"""Reasons of an INCONCLUSIVE that no interval stands behind: the limit was never put to the test."""
+
 _HOW_TO_DECIDE = ": run n >= {} units per side to decide (approximate; federations in proportion)"
 _METRICS = {"auc": "AUC", "tpr_at_fpr": "TPR", "accuracy": "accuracy", "formal_epsilon": "epsilon"}
 
@@ -152,17 +155,19 @@ def overall(checks: Iterable[Check], block_inconclusive: bool = True) -> Summary
     """The verdict over the blocking checks: FAIL before ERROR before INCONCLUSIVE before PASS.
 
     Exit codes: 0 pass, 1 policy violated, 3 inconclusive, 4 error, 5 nothing evaluated. Checks that
-    do not block never change it; a run in which no blocking check was evaluated never gives 0.
+    do not block never change it. A run in which no blocking check was put to the test (nothing was
+    evaluated, the instrument is unproven, the FPR cannot be resolved, an assumption is open) gives 5,
+    whatever the policy says of inconclusive checks.
 
     Args:
         checks: judged rows.
-        block_inconclusive: whether an INCONCLUSIVE blocking check gives 3; else it gives 0, while
-            the verdict stays INCONCLUSIVE.
+        block_inconclusive: whether an INCONCLUSIVE blocking check gives 3; else it gives 0 if any
+            blocking check was put to the test, while the verdict stays INCONCLUSIVE.
     """
     blocking = [c for c in checks if c.blocking]
     counts = {kind: sum(c.verdict == kind for c in blocking) for kind in get_args(VerdictKind)}
-    if all(c.reason_code == "nothing_evaluated" for c in blocking):
-        nothing = "No blocking check of the policy was evaluated: this run shows nothing."
+    if all(c.reason_code in _UNMEASURED for c in blocking):
+        nothing = "No blocking check of the policy could be put to the test: this run shows nothing."
         return Summary(verdict="INCONCLUSIVE", exit_code=EXIT_NOTHING, counts=counts, sentence=nothing)
     undecided = EXIT_INCONCLUSIVE if block_inconclusive else EXIT_PASS
     codes: tuple[tuple[VerdictKind, int], ...] = (

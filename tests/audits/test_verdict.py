@@ -274,6 +274,21 @@ def test_inconclusive_may_warn_without_becoming_pass() -> None:
     assert overall([NOTHING], block_inconclusive=False).exit_code == 5
 
 
+UNMEASURED = ["nothing_evaluated", "instrument_invalid", "unresolvable_fpr", "assumption_unverified"]
+
+
+@pytest.mark.parametrize("block", [True, False])
+@pytest.mark.parametrize("code", UNMEASURED)
+def test_a_run_that_put_nothing_to_the_test_never_gives_0(code: str, block: bool) -> None:
+    """Whatever the policy says of inconclusive checks: a broken instrument is no open question."""
+    undecided = [check("INCONCLUSIVE", code=code), NOTHING]
+    summary = overall(undecided, block_inconclusive=block)
+    assert (summary.verdict, summary.exit_code) == ("INCONCLUSIVE", 5)
+    assert summary.sentence.endswith("this run shows nothing.")
+    beside = overall([*undecided, check("PASS", code="within_limit")], block_inconclusive=block)
+    assert beside.exit_code == (3 if block else 0)
+
+
 @given(st.lists(st.builds(check, st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]), st.booleans())))
 def test_checks_that_do_not_block_never_change_the_summary(checks: list[Check]) -> None:
     assert overall(checks) == overall([c for c in checks if c.blocking])
