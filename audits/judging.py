@@ -193,7 +193,8 @@ def _absent(rule: CheckRule, arms: Sequence[Judged], has_rows: bool) -> str:
 
 
 def _formal(row: _Row, document: Document[Policy]) -> Ruling:
-    return judge_claim(row.arm.claim, row.rule.metric.delta or 0.0, _limit(row.rule, document, row.index))
+    limit, unit = _limit(row.rule, document, row.index), document.value.subject.privacy_unit
+    return judge_claim(row.arm.claim, row.rule.metric.delta or 0.0, limit, unit)
 
 
 def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:

@@ -128,27 +128,40 @@ def judge(
     )
 
 
-def judge_claim(claim: Claim | None, delta: float, limit: Limit) -> Ruling:
+def judge_claim(claim: Claim | None, delta: float, limit: Limit, unit: str) -> Ruling:
     """Judge a formal claim against a limit on epsilon at `delta`; no sampling error is involved.
 
     A claim over the limit FAILS even when an assumption is unverified: the arm promises less than
     the policy asks, and a broken assumption could only make that worse. Within the limit it PASSES
-    if the run verified every assumption. An arm without a claim, or with one at a larger delta, is
-    INCONCLUSIVE with "nothing_evaluated": the policy asked for a number that nobody stated, and the
-    absence of a promise neither keeps nor breaks it.
+    if the run verified every assumption. An arm without a claim, or with one at a larger delta or about
+    another unit, is INCONCLUSIVE with "nothing_evaluated": the policy asked for a number that nobody
+    stated, and the absence of a promise neither keeps nor breaks it. What the claim leaves out is named
+    in every message that quotes its epsilon.
+
+    Args:
+        claim: what the arm states.
+        delta: what the policy asks epsilon at.
+        limit: on epsilon.
+        unit: whose privacy the policy is about, as its `privacy_unit` names it.
     """
     if claim is None:
         return Ruling("INCONCLUSIVE", "nothing_evaluated", "no differential-privacy claim was made")
     estimate = _claimed(claim)
+    if claim.unit != (wanted := unit.strip().lower()):
+        text = f"the claim protects one {claim.unit}, the policy asks for one {wanted}"
+        return Ruling("INCONCLUSIVE", "nothing_evaluated", text, estimate=estimate)
     if claim.delta > delta:
         text = f"the claim holds at delta {claim.delta:g}, the policy asks for delta {delta:g}"
         return Ruling("INCONCLUSIVE", "nothing_evaluated", text, estimate=estimate)
+    uncovered = f"; not covered by the claim: {', '.join(claim.outside)}" if claim.outside else ""
     if claim.epsilon > limit.value:
-        return Ruling("FAIL", "over_limit", _text(estimate, limit, "is over"), estimate=estimate)
+        text = _text(estimate, limit, "is over") + uncovered
+        return Ruling("FAIL", "over_limit", text, estimate=estimate)
     if unverified := [a.name for a in claim.assumptions if not a.verified]:
         text = f"not verified: {', '.join(unverified)}"
         return Ruling("INCONCLUSIVE", "assumption_unverified", text, estimate=estimate)
-    return Ruling("PASS", "within_limit", _text(estimate, limit, "is within"), estimate=estimate)
+    text = _text(estimate, limit, "is within") + uncovered
+    return Ruling("PASS", "within_limit", text, estimate=estimate)
 
 
 def overall(checks: Iterable[Check], block_inconclusive: bool = True) -> Summary:

@@ -189,6 +189,13 @@ def test_a_rule_on_claims_where_nobody_claims_says_so() -> None:
     assert over[1].verdict == "FAIL"
 
 
+def test_a_claim_is_judged_for_the_unit_that_the_policy_is_about() -> None:
+    text = (tiny.POLICY + EPSILON).replace("privacy_unit: record", "privacy_unit: client")
+    found = rows([arm(evidence(LOSS), claim=CLAIM)], [control(LOSS)], text)
+    assert (found[1].verdict, found[1].reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+    assert found[1].message == "the claim protects one record, the policy asks for one client"
+
+
 def test_accuracy_needs_no_attack_and_no_control() -> None:
     text = tiny.POLICY.replace("metric: auc\n    observer: server", "metric: accuracy").replace("<=", ">=")
     assert judged([arm()], [], text).verdict == "PASS"

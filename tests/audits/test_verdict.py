@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,8 +235,26 @@ def claim(epsilon: float = 4.0, delta: float = 1e-5, verified: bool = True) -> C
     ],
 )
 def test_a_formal_claim_is_judged_without_an_interval(made: Claim | None, verdict: str, code: str) -> None:
-    ruling = judge_claim(made, 1e-5, Limit(op="<=", value=8.0))
+    ruling = judge_claim(made, 1e-5, Limit(op="<=", value=8.0), "record")
     assert (ruling.verdict, ruling.reason_code) == (verdict, code)
+
+
+@pytest.mark.parametrize("epsilon", [4.0, 9.0])
+def test_a_claim_about_another_unit_answers_nothing(epsilon: float) -> None:
+    """Neither within nor over: a promise to clients is no promise to records, nor the other way round."""
+    limit = Limit(op="<=", value=8.0)
+    ruling = judge_claim(replace(claim(epsilon), unit="client"), 1e-5, limit, "record")
+    assert (ruling.verdict, ruling.reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+    assert ruling.message == "the claim protects one client, the policy asks for one record"
+    assert judge_claim(claim(epsilon), 1e-5, limit, "patient").reason_code == "nothing_evaluated"
+    assert judge_claim(claim(), 1e-5, limit, "Record ").verdict == "PASS"
+
+
+@pytest.mark.parametrize(("epsilon", "words"), [(4.0, "is within"), (9.0, "is over")])
+def test_what_a_claim_leaves_out_is_named_beside_its_epsilon(epsilon: float, words: str) -> None:
+    made = replace(claim(epsilon), outside=("label sets", "counts"))
+    ruling = judge_claim(made, 1e-5, Limit(op="<=", value=8.0), "record")
+    assert f"{words} the limit <= 8; not covered by the claim: label sets, counts" in ruling.message
 
 
 def check(verdict: VerdictKind, blocking: bool = True, code: str = "") -> Check:
