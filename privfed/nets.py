@@ -164,7 +164,7 @@ def forward(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
         plain network.
     """
     weight, bias = (params[name] for name in head_names(spec))
-    return torch.baddbmm(bias.unsqueeze(1), features(spec, params, inputs), weight.transpose(1, 2))
+    return linear.affine(features(spec, params, inputs), weight, bias)
 
 
 def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:

@@ -216,8 +216,10 @@ def descend(
         decayed: shape (1, P): 1 for parameters that weight decay acts on; None = all.
     """
     if recipe.weight_decay:
-        pulled = buffer if decayed is None else buffer * decayed
-        gradient = gradient.add(pulled, alpha=recipe.weight_decay)
+        if decayed is None:
+            gradient = gradient.add(buffer, alpha=recipe.weight_decay)
+        else:
+            gradient = torch.addcmul(gradient, buffer, decayed, value=recipe.weight_decay)
     if recipe.momentum:
         if active is None:
             velocity.mul_(recipe.momentum).add_(gradient)

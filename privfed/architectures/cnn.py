@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from privfed.architectures.linear import affine
 
 if TYPE_CHECKING:
     from privfed.nets import NetSpec, Params
@@ -51,6 +52,5 @@ def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(F.conv2d(x, weight, bias, groups=models)), 2)
     x = x.reshape(n, models, -1).transpose(0, 1)
     for layer in LINEAR:
-        weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
-        x = F.relu(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)))
+        x = F.relu(affine(x, params[f"{layer}.weight"], params[f"{layer}.bias"]))
     return x

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from privfed.architectures.linear import affine
+
 if TYPE_CHECKING:
     from privfed.nets import NetSpec, Params
 
@@ -53,14 +55,14 @@ def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
     """Last hidden layer of M models, shape (M, n, width)."""
     own = {name.removeprefix("0."): p for name, p in params.items() if name.startswith("0.")}
     x = unroll(own, inputs)
-    return F.relu(torch.baddbmm(params["1.bias"].unsqueeze(1), x, params["1.weight"].transpose(1, 2)))
+    return F.relu(affine(x, params["1.weight"], params["1.bias"]))
 
 
 def unroll(params: Params, x: Tensor) -> Tensor:
     """Mean hidden state of M models; x of shape (M, n, tokens, inputs), result (M, n, units)."""
     units = params["weight_hh"].shape[-1]
-    bias = (params["bias_ih"] + params["bias_hh"]).unsqueeze(1)
-    from_input = torch.baddbmm(bias, x.flatten(1, 2), params["weight_ih"].transpose(1, 2))
+    bias = params["bias_ih"] + params["bias_hh"]
+    from_input = affine(x.flatten(1, 2), params["weight_ih"], bias)
     steps = from_input.unflatten(1, x.shape[1:3]).unbind(2)
     recurrent = params["weight_hh"].transpose(1, 2)
     hidden = x.new_zeros(*x.shape[:2], units)

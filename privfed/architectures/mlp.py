@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from privfed.architectures.linear import affine
 
 if TYPE_CHECKING:
     from privfed.nets import NetSpec, Params
@@ -40,6 +41,5 @@ def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
     """Last hidden layer of M models, shape (M, n, width); batched matrix products."""
     x = inputs.flatten(2)
     for layer in range(len(sizes(spec))):
-        weight, bias = params[f"{2 * layer + 1}.weight"], params[f"{2 * layer + 1}.bias"]
-        x = F.relu(torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2)))
+        x = F.relu(affine(x, params[f"{2 * layer + 1}.weight"], params[f"{2 * layer + 1}.bias"]))
     return x
