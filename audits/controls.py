@@ -32,18 +32,22 @@ def expected(arm: Arm, probe: Probe) -> Literal["positive", "negative", ""]:
 
 
 def positive(setting: str, arm: str, evidence: Iterable[Evidence], least: float) -> list[Control]:
-    """The positive twin: every attack must find the canaries it memorised or published."""
-    found = []
-    for e in _scored(evidence):
-        estimate = e.estimate("auc", None, "canaries" if e.canaries.any() else "natural", 1 - ALPHA)
-        passed = estimate.lower is not None and estimate.lower >= least
-        rule = f"lower bound of the AUC >= {least:g}"
+    """The positive twin: every attack must find the canaries it memorised or published.
+
+    An attack that crashed found nothing: its control failed. One with nothing to read has none.
+    """
+    rule, found = f"lower bound of the AUC >= {least:g}", []
+    for e in _attempted(evidence):
+        estimate = _auc(e, "canaries" if e.canaries.any() else "natural", 1 - ALPHA)
+        passed = estimate is not None and estimate.lower is not None and estimate.lower >= least
         found.append(_control("positive", setting, arm, e, estimate, rule, passed))
     return found
 
 
 def negative(setting: str, arm: str, evidence: Sequence[Evidence], family: int) -> list[Control]:
     """Membership that never reached the pipeline: every attack must be at chance.
+
+    An attack that crashed was not seen at chance: its control failed.
 
     Args:
         setting: where the evidence is from.
@@ -53,19 +57,23 @@ def negative(setting: str, arm: str, evidence: Sequence[Evidence], family: int) 
             instruments fail in at most 5 % of audits.
     """
     level = 1 - ALPHA / 2 / max(1, family)
-    found = []
-    for e in _scored(evidence):
-        estimate = e.estimate("auc", None, "all", level)
-        rule = f"interval of the AUC at {level:.4%} a side holds 0.5"
-        found.append(_control("negative", setting, arm, e, estimate, rule, _holds_chance(estimate)))
+    rule, found = f"interval of the AUC at {level:.4%} a side holds 0.5", []
+    for e in _attempted(evidence):
+        estimate = _auc(e, "all", level)
+        passed = estimate is not None and _holds_chance(estimate)
+        found.append(_control("negative", setting, arm, e, estimate, rule, passed))
     return found
 
 
 def blind(setting: Setting, included: Bools, family: int) -> Control:
-    """A classifier on the raw records alone must be at chance."""
+    """A classifier on the raw records alone must be at chance; one that cannot be fitted was not."""
     level = 1 - ALPHA / 2 / max(1, family)
-    estimate = blind_auc(setting.candidates, setting.canaries.numpy(), included, level)
-    passed = _holds_chance(estimate)
+    estimate, reason = None, ""
+    try:
+        estimate = blind_auc(setting.candidates, setting.canaries.numpy(), included, level)
+    except ValueError as error:  # too few members to cross-validate; the rest of the audit stands
+        reason = f"crashed: {error}".splitlines()[0]
+    passed = estimate is not None and _holds_chance(estimate)
     return Control(
         kind="blind",
         setting=setting.id,
@@ -75,12 +83,16 @@ def blind(setting: Setting, included: Bools, family: int) -> Control:
         estimate=estimate,
         expectation=f"interval of the AUC at {level:.4%} a side holds 0.5",
         passed=passed,
-        reason="" if passed else _value(estimate),
+        reason=reason if estimate is None else "" if passed else _value(estimate),
     )
 
 
-def _scored(evidence: Iterable[Evidence]) -> list[Evidence]:
-    return [e for e in evidence if e.scores is not None]
+def _attempted(evidence: Iterable[Evidence]) -> list[Evidence]:
+    return [e for e in evidence if e.scores is not None or e.crashed]
+
+
+def _auc(e: Evidence, part: str, level: float) -> Estimate | None:
+    return None if e.crashed else e.estimate("auc", None, part, level)
 
 
 def _holds_chance(estimate: Estimate) -> bool:
@@ -89,8 +101,9 @@ def _holds_chance(estimate: Estimate) -> bool:
 
 
 def _control(
-    kind: str, setting: str, arm: str, e: Evidence, estimate: Estimate, expectation: str, passed: bool
+    kind: str, setting: str, arm: str, e: Evidence, estimate: Estimate | None, expectation: str, passed: bool
 ) -> Control:
+    reason = f"crashed: {e.crashed}" if estimate is None else _value(estimate)
     return Control(
         kind="positive" if kind == "positive" else "negative",
         setting=setting,
@@ -100,7 +113,7 @@ def _control(
         estimate=estimate,
         expectation=expectation,
         passed=passed,
-        reason="" if passed else _value(estimate),
+        reason="" if passed else reason,
     )
 
 

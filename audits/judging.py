@@ -49,14 +49,14 @@ class _Row:
 
     Attributes:
         left_out: attacks that decide nothing because a control of theirs failed, with the reason.
-        proven: attacks whose positive control was run and held.
+        held: by kind of control that the policy requires, the attacks for which one was run and held.
     """
 
     index: int
     rule: CheckRule
     arm: Judged
     left_out: Mapping[str, str]
-    proven: frozenset[str]
+    held: Mapping[str, frozenset[str]]
 
     @property
     def wanted(self) -> list[Evidence]:
@@ -96,10 +96,14 @@ def judge_all(
 
 
 def _rows(policy: Policy, arms: Sequence[Judged], controls: Sequence[Control]) -> list[_Row]:
-    required = {"positive", *(k for k in ("negative", "blind") if getattr(policy.controls, k) == "required")}
+    required = ["positive", *(k for k in ("negative", "blind") if getattr(policy.controls, k) == "required")]
     needed = [c for c in controls if c.kind in required]
+
+    def held(arm: Judged, observer: str) -> dict[str, frozenset[str]]:
+        return {k: _held([c for c in needed if c.kind == k], arm, observer) for k in required}
+
     return [
-        _Row(index, rule, arm, _left_out(needed, arm, rule.observer), _proven(needed, arm, rule.observer))
+        _Row(index, rule, arm, _left_out(needed, arm, rule.observer), held(arm, rule.observer))
         for index, rule in enumerate(policy.checks)
         for arm in arms
         if rule.wants_setting(arm.setting)
@@ -129,15 +133,29 @@ def _question(row: _Row, document: Document[Policy]) -> Question:
 def _qualified(row: _Row, ruling: Ruling) -> Ruling:
     """The ruling with what its controls take away from it.
 
-    A PASS needs an attack that was seen to find a planted leak; a FAIL needs none, for it was found.
+    A PASS needs an attack that was seen to find a planted leak, and where the policy requires it all of
+    them seen at chance where nothing leaks, in a setting whose records do not give members away. A FAIL
+    needs none of this, for the leak was found.
     """
     if not row.rule.observer or ruling.reason_code in ("crashed", "instrument_invalid"):
         return ruling
-    if ruling.verdict == "PASS" and not any(e.probe.name in row.proven for e in row.usable):
-        text = f"no positive control was run that shows what these attacks can find; {ruling.message}"
+    if ruling.verdict == "PASS" and (doubt := _doubt(row)):
+        text = f"{doubt}; {ruling.message}"
         ruling = replace(ruling, verdict="INCONCLUSIVE", reason_code="instrument_invalid", message=text)
     omitted = _omissions(row)
     return replace(ruling, message=f"{ruling.message}; {omitted}") if omitted else ruling
+
+
+def _doubt(row: _Row) -> str:
+    """Which required control was never run for these attacks; empty when all were run and held."""
+    names, held = [e.probe.name for e in row.usable], row.held
+    if not any(name in held["positive"] for name in names):
+        return "no positive control was run that shows what these attacks can find"
+    if unseen := [name for name in names if name not in held.get("negative", names)]:
+        return f"no negative control was run that shows {', '.join(unseen)} at chance where nothing leaks"
+    if not held.get("blind", names):
+        return "no blind control was run that shows members and non-members alike before training"
+    return ""
 
 
 def _omissions(row: _Row) -> str:
@@ -162,12 +180,12 @@ def _left_out(controls: Iterable[Control], arm: Judged, observer: str) -> dict[s
     return found
 
 
-def _proven(controls: Iterable[Control], arm: Judged, observer: str) -> frozenset[str]:
-    return frozenset(
-        c.attack
-        for c in controls
-        if c.kind == "positive" and c.passed and (c.setting, c.observer) == (arm.setting, observer)
-    )
+def _held(controls: Iterable[Control], arm: Judged, observer: str) -> frozenset[str]:
+    """Attacks that controls of one kind vouch for on this arm; the blind one speaks for its setting."""
+    passed = [c for c in controls if c.passed and c.setting == arm.setting]
+    if any(c.kind == "blind" for c in passed):
+        return frozenset(e.probe.name for e in arm.evidence)
+    return frozenset(c.attack for c in passed if c.observer == observer and c.arm in (arm.arm, *arm.twins))
 
 
 def _absent(rule: CheckRule, arms: Sequence[Judged], has_rows: bool) -> str:

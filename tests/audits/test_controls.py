@@ -92,6 +92,15 @@ def test_sound_instruments_rarely_fail_any_control() -> None:
     assert alarms <= most_misses(audits)
 
 
+def test_an_attack_that_crashed_held_no_control() -> None:
+    """A control that could not be run is a failed one, never a missing one."""
+    broken = replace(evidence(0.0), scores=None, crashed="ZeroDivisionError: planted")
+    for found in (controls.positive("s", "twin", [broken], 0.6), controls.negative("s", "a", [broken], 1)):
+        (control,) = found
+        assert (control.passed, control.estimate) == (False, None)
+        assert control.reason == "crashed: ZeroDivisionError: planted"
+
+
 def test_an_attack_without_scores_has_no_control() -> None:
     silent = replace(evidence(0.0), scores=None)
     assert controls.positive("s", "twin", [silent], 0.6) == []
@@ -107,3 +116,11 @@ def test_members_that_differ_before_training_are_noticed(shift: float, passed: b
     brighter = replace(setting.candidates, records=Records(images.float(), old.labels))
     control = controls.blind(replace(setting, candidates=brighter), included, family=10)
     assert (control.kind, control.passed) == ("blind", passed)
+
+
+def test_a_blind_classifier_that_cannot_be_fitted_held_no_control() -> None:
+    """Without a single member there is nothing to tell apart; the trained audit is not lost for it."""
+    (setting,) = null_settings([1], 40)
+    control = controls.blind(setting, np.zeros((2, 40), dtype=bool), family=10)
+    assert (control.passed, control.estimate) == (False, None)
+    assert control.reason.startswith("crashed: ")

@@ -59,6 +59,12 @@ def control(attack: str, passed: bool = True, kind: str = "positive", of: str = 
     })  # fmt: skip
 
 
+def held(*attacks: str) -> list[Control]:
+    """Every control that the policy requires, run and held."""
+    twins = [control(attack, kind=kind) for attack in attacks for kind in ("positive", "negative")]
+    return [*twins, control("raw", kind="blind", of="")]
+
+
 def judged(arms: list[Judged], controls: list[Control], text: str = tiny.POLICY, limit: float = 0.6) -> Check:
     (row,) = rows(arms, controls, text, limit)
     return row
@@ -71,7 +77,7 @@ def rows(
 
 
 def test_within_the_limit_with_a_proven_attack_passes() -> None:
-    row = judged([arm(evidence(LOSS))], [control(LOSS)])
+    row = judged([arm(evidence(LOSS))], held(LOSS))
     assert (row.verdict, row.arm, row.setting, row.attack, row.observer) == (
         "PASS", "fedavg", "s", LOSS, "server"
     )  # fmt: skip
@@ -79,9 +85,47 @@ def test_within_the_limit_with_a_proven_attack_passes() -> None:
 
 
 def test_a_pass_without_any_positive_control_is_none() -> None:
-    row = judged([arm(evidence(LOSS))], [])
+    row = judged([arm(evidence(LOSS))], [c for c in held(LOSS) if c.kind != "positive"])
     assert (row.verdict, row.reason_code) == ("INCONCLUSIVE", "instrument_invalid")
     assert row.message.startswith("no positive control was run")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("negative", "no negative control was run that shows loss threshold at chance"),
+        ("blind", "no blind control was run that shows members and non-members alike before training; AUC"),
+    ],
+)
+def test_a_pass_without_a_required_control_is_none(kind: str, message: str) -> None:
+    """Missing is not the same as held; a policy that calls the control optional does without."""
+    present = [c for c in held(LOSS) if c.kind != kind]
+    row = judged([arm(evidence(LOSS))], present)
+    assert (row.verdict, row.reason_code) == ("INCONCLUSIVE", "instrument_invalid")
+    assert row.message.startswith(message)
+    assert judged([arm(evidence(LOSS, 2.0))], present).verdict == "FAIL"
+    text = tiny.POLICY.replace("0.6}}", f"0.6}}, {kind}: optional}}")
+    assert judged([arm(evidence(LOSS))], present, text).verdict == "PASS"
+
+
+def test_every_attack_that_counts_needs_its_negative_control() -> None:
+    """One positive control is enough: the others can only make a PASS harder."""
+    arms = [arm(evidence(LOSS), evidence(ONLINE))]
+    assert judged(arms, [*held(LOSS), control(ONLINE, kind="negative")]).verdict == "PASS"
+    row = judged(arms, [*held(LOSS), control(ONLINE)])
+    assert row.reason_code == "instrument_invalid"
+    assert row.message.startswith("no negative control was run that shows LiRA online at chance")
+
+
+@pytest.mark.parametrize("change", [{"setting": "t"}, {"observer": "client"}, {"arm": "fedprox"}])
+def test_a_negative_control_from_elsewhere_proves_nothing(change: dict[str, str]) -> None:
+    moved = [c.model_copy(update=change) if c.kind == "negative" else c for c in held(LOSS)]
+    assert judged([arm(evidence(LOSS))], moved).reason_code == "instrument_invalid"
+
+
+def test_a_blind_control_of_another_setting_proves_nothing() -> None:
+    moved = [c.model_copy(update={"setting": "t"}) if c.kind == "blind" else c for c in held(LOSS)]
+    assert judged([arm(evidence(LOSS))], moved).reason_code == "instrument_invalid"
 
 
 def test_a_leak_that_was_found_needs_no_positive_control() -> None:
@@ -91,13 +135,14 @@ def test_a_leak_that_was_found_needs_no_positive_control() -> None:
 def test_a_control_of_another_setting_or_observer_proves_nothing() -> None:
     elsewhere = control(LOSS).model_copy(update={"setting": "t"})
     other = control(LOSS).model_copy(update={"observer": "client"})
-    assert judged([arm(evidence(LOSS))], [elsewhere, other]).reason_code == "instrument_invalid"
+    rest = [c for c in held(LOSS) if c.kind != "positive"]
+    assert judged([arm(evidence(LOSS))], [*rest, elsewhere, other]).reason_code == "instrument_invalid"
 
 
 @pytest.mark.parametrize(("kind", "of"), [("positive", "twin"), ("negative", "fedavg"), ("negative", "twin")])
 def test_an_attack_whose_control_failed_is_left_out_and_named(kind: str, of: str) -> None:
     """What it would have found counts neither way."""
-    controls = [control(LOSS), control(ONLINE), control(ONLINE, False, kind, of)]
+    controls = [*held(LOSS, ONLINE), control(ONLINE, False, kind, of)]
     row = judged([arm(evidence(LOSS), evidence(ONLINE, 2.0))], controls)
     assert (row.verdict, row.attack) == ("PASS", LOSS)
     assert row.message.endswith(
@@ -106,7 +151,7 @@ def test_an_attack_whose_control_failed_is_left_out_and_named(kind: str, of: str
 
 
 def test_a_decoy_control_of_another_arm_counts_for_that_arm_alone() -> None:
-    controls = [control(LOSS), control(LOSS, False, "negative", "fedprox")]
+    controls = [*held(LOSS), control(LOSS, False, "negative", "fedprox")]
     arms = [arm(evidence(LOSS)), arm(evidence(LOSS), id="fedprox")]
     assert [r.verdict for r in rows(arms, controls)] == ["PASS", "INCONCLUSIVE"]
 
@@ -120,7 +165,7 @@ def test_without_any_valid_attack_the_instrument_is_invalid() -> None:
 
 
 def test_members_that_differ_from_the_start_make_every_attack_invalid() -> None:
-    row = judged([arm(evidence(LOSS))], [control(LOSS), control("raw", False, "blind", "")])
+    row = judged([arm(evidence(LOSS))], [*held(LOSS), control("raw", False, "blind", "")])
     assert row.reason_code == "instrument_invalid"
     assert "members and non-members differ before any training" in row.message
 
@@ -128,20 +173,21 @@ def test_members_that_differ_from_the_start_make_every_attack_invalid() -> None:
 @pytest.mark.parametrize("kind", ["negative", "blind"])
 def test_a_control_that_the_policy_calls_optional_takes_nothing_away(kind: str) -> None:
     text = tiny.POLICY.replace("0.6}}", f"0.6}}, {kind}: optional}}")
-    assert judged([arm(evidence(LOSS))], [control(LOSS), control(LOSS, False, kind)], text).verdict == "PASS"
+    controls = [*(c for c in held(LOSS) if c.kind != kind), control(LOSS, False, kind)]
+    assert judged([arm(evidence(LOSS))], controls, text).verdict == "PASS"
 
 
 def test_one_crash_is_an_error_for_the_rows_that_count_that_attack() -> None:
     arms = [arm(evidence(LOSS), evidence(RMIA, crashed="ValueError: no"))]
-    row = judged(arms, [control(LOSS)])
+    row = judged(arms, held(LOSS))
     assert (row.verdict, row.reason_code, row.message) == ("ERROR", "crashed", "RMIA: ValueError: no")
     text = tiny.POLICY.replace("    rationale", "    attack: loss threshold\n    rationale")
-    assert judged(arms, [control(LOSS)], text).verdict == "PASS"
+    assert judged(arms, held(LOSS), text).verdict == "PASS"
 
 
 def test_every_arm_and_setting_has_its_row_in_the_order_of_the_policy() -> None:
     arms = [arm(evidence(LOSS)), arm(evidence(LOSS), setting="t"), arm(evidence(LOSS, 2.0), id="leaky")]
-    found = rows(arms, [control(LOSS)], tiny.POLICY + EPSILON)
+    found = rows(arms, held(LOSS), tiny.POLICY + EPSILON)
     assert [(r.id, r.setting, r.arm) for r in found[:3]] == [
         ("AUC-SERVER", "s", "fedavg"), ("AUC-SERVER", "t", "fedavg"), ("AUC-SERVER", "s", "leaky"),
     ]  # fmt: skip
@@ -164,7 +210,7 @@ def test_an_arm_that_releases_no_such_artefact_has_no_row_if_another_does() -> N
     ],
 )
 def test_a_rule_that_matches_nothing_has_a_row_that_says_so(old: str, new: str, message: str) -> None:
-    row = judged([arm(evidence(LOSS))], [control(LOSS)], tiny.POLICY.replace(old, new))
+    row = judged([arm(evidence(LOSS))], held(LOSS), tiny.POLICY.replace(old, new))
     assert (row.verdict, row.reason_code, row.blocking) == ("INCONCLUSIVE", "nothing_evaluated", True)
     assert (row.setting, row.arm, row.estimate) == ("", "", None)
     assert row.message.startswith(message)
@@ -173,25 +219,23 @@ def test_a_rule_that_matches_nothing_has_a_row_that_says_so(old: str, new: str, 
 
 def test_a_name_that_matches_nothing_blocks_beside_one_that_does() -> None:
     text = tiny.POLICY.replace("observer:", "arms: [fedavg, fedagv]\n    observer:")
-    found = rows([arm(evidence(LOSS))], [control(LOSS)], text)
+    found = rows([arm(evidence(LOSS))], held(LOSS), text)
     assert [r.verdict for r in found] == ["PASS", "INCONCLUSIVE"]
     assert overall(found).exit_code == 3
 
 
 def test_a_rule_on_claims_where_nobody_claims_says_so() -> None:
-    found = rows([arm(evidence(LOSS))], [control(LOSS)], tiny.POLICY + EPSILON)
+    found = rows([arm(evidence(LOSS))], held(LOSS), tiny.POLICY + EPSILON)
     assert found[1].message == "no audited arm makes a differential-privacy claim"
-    claiming = rows([arm(evidence(LOSS), claim=CLAIM)], [control(LOSS)], tiny.POLICY + EPSILON)
+    claiming = rows([arm(evidence(LOSS), claim=CLAIM)], held(LOSS), tiny.POLICY + EPSILON)
     assert (claiming[1].verdict, claiming[1].arm) == ("PASS", "fedavg")
-    over = rows(
-        [arm(evidence(LOSS), claim=replace(CLAIM, epsilon=9.0))], [control(LOSS)], tiny.POLICY + EPSILON
-    )
+    over = rows([arm(evidence(LOSS), claim=replace(CLAIM, epsilon=9.0))], held(LOSS), tiny.POLICY + EPSILON)
     assert over[1].verdict == "FAIL"
 
 
 def test_a_claim_is_judged_for_the_unit_that_the_policy_is_about() -> None:
     text = (tiny.POLICY + EPSILON).replace("privacy_unit: record", "privacy_unit: client")
-    found = rows([arm(evidence(LOSS), claim=CLAIM)], [control(LOSS)], text)
+    found = rows([arm(evidence(LOSS), claim=CLAIM)], held(LOSS), text)
     assert (found[1].verdict, found[1].reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
     assert found[1].message == "the claim protects one record, the policy asks for one client"
 
