@@ -229,7 +229,7 @@ def test_a_new_attack_on_the_same_federations_trains_nothing(
     audit(plan, tmp_path / "first", shared)
     known = coverage.probes()
     new = Probe("LiRA, own variance", Lira(variance="per_record"), MODEL, "released model")
-    monkeypatch.setattr("audits.audit.probes", lambda: (*known, new))
+    monkeypatch.setattr("audits.audit.probes", lambda modality: (*known, new))
     monkeypatch.setattr(game, "_train", raising)
     assert audit(plan, tmp_path / "second", shared).exit_code == 0
     assert cell(tmp_path / "second", new.name, MODEL.label).status == "run"
