@@ -80,6 +80,7 @@ SETTINGS: dict[str, Setting] = {
             train=300,
             test=100,
             averaging=1,
+            own=2,
             generator=GeneratorTraining(size=200, hidden=128, epochs=3, steps=3, sub_batch=32, diversity=1.0),
         ),
         Setting(
