@@ -50,7 +50,7 @@ def features(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
     for layer in CONVOLUTIONS:
         weight, bias = params[f"{layer}.weight"].flatten(0, 1), params[f"{layer}.bias"].flatten()
         x = F.max_pool2d(F.relu(F.conv2d(x, weight, bias, groups=models)), 2)
-    x = x.reshape(n, models, -1).transpose(0, 1)
+    x = x.unflatten(1, (models, -1)).flatten(2).transpose(0, 1)
     for layer in LINEAR:
         x = F.relu(affine(x, params[f"{layer}.weight"], params[f"{layer}.bias"]))
     return x

@@ -80,7 +80,7 @@ def generators(count: int) -> list[torch.Generator]:
 
 def assert_close(first: Matched, second: Matched) -> None:
     """Float64 rounding; Adam divides by the root of squared gradients and lifts it above 1e-12."""
-    for name in ("latents", "inputs", "losses"):
+    for name in ("latents", "images", "losses"):
         torch.testing.assert_close(
             getattr(first, name), getattr(second, name), rtol=1e-7, atol=1e-8, equal_nan=True
         )

@@ -1,96 +1,87 @@
-"""Reference nets: the stacked function is the module, model by model, and sizes are as published."""
+"""Nets of every family: M models at once are each its module, and each is a representation with a head."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from pydantic import TypeAdapter
+from torch import nn
 
-from privfed.architectures.convnet import LARGEST_POOL_MATRIX
-from privfed.nets import NetSpec, Params, build, forward, initial, module_of
+from privfed.architectures.lstm import Recurrent
+from privfed.nets import (
+    Family,
+    NetSpec,
+    build,
+    feature_width,
+    features,
+    forward,
+    head_names,
+    head_of,
+    head_spec,
+    initial,
+    module_of,
+    parameter_shapes,
+    representation_of,
+)
 from privfed.randomness import Stream
-from privfed.training import predict, stack
+from privfed.training import predict
+from tests.privfed.architectures.specs import (
+    SPECS,
+    assert_exact,
+    batches,
+    by_module,
+    doubled,
+    every_spec,
+    models,
+)
 
 CONVNET = NetSpec("convnet", channels=1, size=8, classes=10, width=8, depth=2)
 MLP = NetSpec("mlp", channels=1, size=8, classes=10, width=16, depth=1)
-SPECS = [
-    CONVNET,
-    MLP,
-    NetSpec("convnet", channels=3, size=9, classes=4, width=8, depth=3),
-    NetSpec("convnet", channels=2, size=7, classes=3, width=4, depth=1, groups=2),
-    NetSpec("convnet", channels=1, size=17, classes=5, width=4, depth=2),
-    NetSpec("mlp", channels=3, size=5, classes=4, width=7, depth=3),
-]
-every_spec = pytest.mark.parametrize("spec", SPECS, ids=str)
+CNN = NetSpec("cnn", channels=1, size=16, classes=3, hidden=(3, 4, 6, 5))
+LSTM = NetSpec("lstm", channels=3, size=4, classes=2, hidden=(5, 6))
+LINEAR = NetSpec("linear", channels=1, size=1, classes=4, width=6)
 
 
-def models(spec: NetSpec, count: int) -> list[Params]:
-    return [initial(spec, Stream(m).torch()) for m in range(count)]
+def test_every_family_is_among_the_cases() -> None:
+    assert {spec.family for spec in SPECS} == set(get_args(Family))
 
 
-def batches(spec: NetSpec, count: int, n: int, seed: int = 0) -> Tensor:
-    shape = (count, n, spec.channels, spec.size, spec.size)
-    return torch.rand(shape, generator=Stream(seed, ("inputs",)).torch(), dtype=torch.float64) * 2 - 1
-
-
-def by_module(spec: NetSpec, params: Params, images: Tensor) -> Tensor:
-    module = module_of(spec, params).double()
-    with torch.no_grad():
-        logits: Tensor = module(images)
-    return logits
-
-
-def doubled(params: list[Params]) -> Params:
-    return {name: value.double() for name, value in stack(params).items()}
+# One model and many.
 
 
 @every_spec
-def test_each_model_of_a_stack_is_its_module(spec: NetSpec) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_model_of_a_stack_is_its_module(spec: NetSpec, count: int) -> None:
     """In float64, where the two orders of summation differ by rounding only."""
-    nets, images = models(spec, 3), batches(spec, 3, 5)
-    logits = forward(spec, doubled(nets), images)
-    assert logits.shape == (3, 5, spec.classes)
+    nets, inputs = models(spec, count), batches(spec, count, 5)
+    logits = forward(spec, doubled(nets), inputs)
+    assert logits.shape == (count, 5, spec.classes)
     for m, params in enumerate(nets):
-        torch.testing.assert_close(logits[m], by_module(spec, params, images[m]), rtol=1e-10, atol=1e-10)
+        assert_exact(logits[m], by_module(spec, params, inputs[m]))
 
 
-@given(
-    size=st.integers(4, 11),
-    depth=st.integers(1, 2),
-    channels=st.integers(1, 3),
-    width=st.sampled_from([4, 8]),
-    groups=st.sampled_from([1, 2, 4]),
-)
-def test_any_convnet_is_its_module(size: int, depth: int, channels: int, width: int, groups: int) -> None:
-    spec = NetSpec("convnet", channels, size, classes=3, width=width, depth=depth, groups=groups)
-    nets, images = models(spec, 2), batches(spec, 2, 2)
-    logits = forward(spec, doubled(nets), images)
-    for m, params in enumerate(nets):
-        torch.testing.assert_close(logits[m], by_module(spec, params, images[m]), rtol=1e-10, atol=1e-10)
-
-
-def test_large_maps_are_pooled_the_same_way() -> None:
-    spec = replace(CONVNET, size=19)
-    assert spec.size**2 > LARGEST_POOL_MATRIX > (spec.size // 2) ** 2
-    (net,), images = models(spec, 1), batches(spec, 1, 2)
-    logits = forward(spec, doubled([net]), images)
-    torch.testing.assert_close(logits[0], by_module(spec, net, images[0]), rtol=1e-10, atol=1e-10)
+@every_spec
+def test_a_model_does_not_depend_on_what_is_stacked_beside_it(spec: NetSpec) -> None:
+    nets, inputs = models(spec, 3), batches(spec, 3, 4)
+    together = forward(spec, doubled(nets), inputs)
+    for m, net in enumerate(nets):
+        alone = forward(spec, doubled([net]), inputs[m : m + 1])
+        assert_exact(together[m], alone[0])
 
 
 @every_spec
 def test_gradients_are_those_of_the_module(spec: NetSpec) -> None:
-    nets, images = models(spec, 2), batches(spec, 2, 4)
+    nets, inputs = models(spec, 2), batches(spec, 2, 4)
     params = {k: v.requires_grad_() for k, v in doubled(nets).items()}
-    forward(spec, params, images).square().sum().backward()
+    forward(spec, params, inputs).square().sum().backward()
     for m, net in enumerate(nets):
         module = module_of(spec, net).double()
-        module(images[m]).square().sum().backward()
+        module(inputs[m]).square().sum().backward()
         for name, value in module.named_parameters():
             stacked = params[name].grad
             assert stacked is not None
@@ -98,11 +89,10 @@ def test_gradients_are_those_of_the_module(spec: NetSpec) -> None:
 
 
 @every_spec
-def test_no_images_give_no_logits(spec: NetSpec) -> None:
+def test_no_inputs_give_no_logits(spec: NetSpec) -> None:
     params = models(spec, 2)
     assert forward(spec, doubled(params), batches(spec, 2, 0)).shape == (2, 0, spec.classes)
-    nothing = torch.empty(0, spec.channels, spec.size, spec.size)
-    assert predict(spec, params[0], nothing).shape == (0, spec.classes)
+    assert predict(spec, params[0], torch.empty(0, *spec.input_shape)).shape == (0, spec.classes)
 
 
 def test_prediction_does_not_depend_on_the_batch_size() -> None:
@@ -114,22 +104,86 @@ def test_prediction_does_not_depend_on_the_batch_size() -> None:
     torch.testing.assert_close(predict(CONVNET, net, images, batch=3), whole)
 
 
+# A representation and a head.
+
+
+@every_spec
+def test_the_head_on_the_features_is_the_whole_net(spec: NetSpec) -> None:
+    nets, inputs = doubled(models(spec, 2)), batches(spec, 2, 3)
+    seen = features(spec, representation_of(spec, nets), inputs)
+    assert seen.shape == (2, 3, feature_width(spec))
+    head = dict(zip(("0.weight", "0.bias"), head_of(spec, nets).values(), strict=True))
+    assert_exact(forward(head_spec(spec), head, seen), forward(spec, nets, inputs))
+
+
+@every_spec
+def test_features_are_what_the_modules_last_layer_reads(spec: NetSpec) -> None:
+    (net,), inputs = models(spec, 1), batches(spec, 1, 3)
+    *body, head = module_of(spec, net).double().children()
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        assert_exact(features(spec, doubled([net]), inputs)[0], nn.Sequential(*body)(inputs[0]))
+
+
+@every_spec
+def test_head_and_representation_part_the_parameters(spec: NetSpec) -> None:
+    (net,) = models(spec, 1)
+    head, representation = head_of(spec, net), representation_of(spec, net)
+    assert head.keys().isdisjoint(representation)
+    assert [*representation, *head] == list(net), "in order, the head last"
+    assert tuple(head) == head_names(spec)
+    assert all(net[name] is value for name, value in {**head, **representation}.items())
+    shapes = [tuple(value.shape) for value in head.values()]
+    assert shapes == [(spec.classes, feature_width(spec)), (spec.classes,)]
+    assert list(parameter_shapes(head_spec(spec)).values()) == shapes
+
+
+def test_a_head_alone_has_no_representation() -> None:
+    (net,) = models(LINEAR, 1)
+    assert representation_of(LINEAR, net) == {}
+    assert head_spec(LINEAR) == LINEAR
+
+
+# What a spec says.
+
+
 @pytest.mark.parametrize(
-    ("spec", "count"),
+    ("spec", "shape", "width"),
     [
-        # Published counts hold for 32 x 32 inputs, to which Fashion-MNIST is padded there; at its own
-        # 28 x 28 the last map is 3 x 3 and the head smaller.
-        (NetSpec("convnet", channels=1, size=32, classes=10, width=16, depth=3), 7_466),
-        (NetSpec("convnet", channels=1, size=28, classes=10, width=16, depth=3), 6_346),
-        (NetSpec("convnet", channels=3, size=32, classes=10, width=16, depth=3), 7_754),
-        (NetSpec("convnet", channels=1, size=32, classes=10, width=64, depth=3), 85_130),
-        (NetSpec("convnet", channels=3, size=32, classes=10, width=64, depth=3), 86_282),
-        (NetSpec("convnet", channels=3, size=32, classes=10, width=128, depth=3), 320_010),
-        (NetSpec("mlp", channels=1, size=28, classes=10, width=64, depth=1), 784 * 64 + 64 + 640 + 10),
+        (CONVNET, (1, 8, 8), 8 * 2 * 2),
+        (replace(MLP, channels=3), (3, 8, 8), 16),
+        (CNN, (1, 16, 16), 5),
+        (LSTM, (4, 3), 6),
+        (LINEAR, (6,), 6),
     ],
+    ids=["convnet", "mlp", "cnn", "tokens by dimension", "features"],
 )
-def test_parameter_counts(spec: NetSpec, count: int) -> None:
-    assert sum(v.numel() for v in models(spec, 1)[0].values()) == count
+def test_shapes_of_one_record_and_of_its_features(spec: NetSpec, shape: tuple[int, ...], width: int) -> None:
+    assert spec.input_shape == shape
+    assert feature_width(spec) == width
+
+
+@every_spec
+def test_shapes_are_those_of_the_parameters(spec: NetSpec) -> None:
+    (net,) = models(spec, 1)
+    assert parameter_shapes(spec) == {name: tuple(value.shape) for name, value in net.items()}
+    assert list(parameter_shapes(spec)) == list(net)
+
+
+def test_shapes_of_a_net_that_no_memory_holds() -> None:
+    """Ten to the eighteenth weights, which a description from outside may well ask for."""
+    vast = NetSpec("mlp", channels=1, size=1, classes=2, width=10**9, depth=2)
+    assert parameter_shapes(vast)["3.weight"] == (10**9, 10**9)
+
+
+@every_spec
+def test_a_spec_is_plain_values(spec: NetSpec) -> None:
+    """As manifests of transcripts write and read it."""
+    text = json.dumps(spec.to_json())
+    assert TypeAdapter(NetSpec).validate_json(text) == spec
+
+
+# Weights.
 
 
 @every_spec
@@ -147,15 +201,19 @@ def test_weights_come_from_the_generator_alone(spec: NetSpec) -> None:
 
 @every_spec
 def test_weights_follow_pytorchs_default_distributions(spec: NetSpec) -> None:
-    """Uniform within one over the root of the fan-in; normalisation starts as the identity."""
-    layers = [m for m in build(spec, Stream(0).torch()).modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    """Uniform within one over the root of the fan-in, which for a recurrent cell is its units."""
+    layers = [
+        m for m in build(spec, Stream(0).torch()).modules() if next(m.parameters(False), None) is not None
+    ]
     for layer in layers:
-        bound = layer.weight[0].numel() ** -0.5
-        assert layer.weight.abs().max() <= bound
-        assert layer.weight.abs().max() > 0.8 * bound, "at least 28 draws: missed once in 500 layers"
-        assert layer.bias is None or layer.bias.abs().max() <= bound
-    norms = [m for m in build(spec, Stream(0).torch()).modules() if isinstance(m, nn.GroupNorm)]
-    assert all((m.weight == 1).all() and (m.bias == 0).all() for m in norms)
+        if isinstance(layer, nn.GroupNorm):
+            continue
+        weight = layer.weight_hh if isinstance(layer, Recurrent) else layer.weight
+        assert isinstance(weight, torch.Tensor)
+        bound = weight[0].numel() ** -0.5
+        drawn = torch.cat([p.flatten() for p in layer.parameters()])
+        assert drawn.abs().max() <= bound
+        assert drawn.abs().max() > 0.8 * bound, "at least 24 draws: missed once in 200 layers"
 
 
 @every_spec
@@ -169,32 +227,46 @@ def test_a_module_carries_a_copy(spec: NetSpec) -> None:
     assert all(not v.requires_grad for v in net.values())
 
 
-def test_a_spec_is_plain_values() -> None:
-    assert NetSpec(**json.loads(json.dumps(CONVNET.to_json()))) == CONVNET
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "message"),
+    [
+        (
+            CONVNET,
+            {"family": "resnet"},
+            "expected family to be one of convnet, mlp, cnn, lstm, linear, got family='resnet'",
+        ),
+        *((CONVNET, {k: 0}, f"expected {k} >= 1, got {k}=0") for k in ("channels", "size", "classes")),
+        *((LINEAR, {k: -1}, f"expected {k} >= 1, got {k}=-1") for k in ("width", "depth", "groups")),
+        (CONVNET, {"depth": 4}, "expected depth <= log2(size=8), got depth=4"),
+        (CONVNET, {"width": 6}, "expected width divisible by groups=4, got width=6"),
+        (CNN, {"hidden": (1, 2, 3)}, "expected 4 hidden sizes for family 'cnn', got hidden=(1, 2, 3)"),
+        (CNN, {"hidden": ()}, "expected 4 hidden sizes for family 'cnn', got hidden=()"),
+        (LSTM, {"hidden": (4,)}, "expected 2 hidden sizes for family 'lstm', got hidden=(4,)"),
+        (CONVNET, {"hidden": (4,)}, "expected no hidden sizes for family 'convnet', got hidden=(4,)"),
+        (LINEAR, {"hidden": (4,)}, "expected no hidden sizes for family 'linear', got hidden=(4,)"),
+        (MLP, {"hidden": (4, 0)}, "expected hidden sizes >= 1, got hidden=(4, 0)"),
+        (LSTM, {"hidden": (-1, 4)}, "expected hidden sizes >= 1, got hidden=(-1, 4)"),
+        (CNN, {"size": 15}, "expected images of at least 16 pixels a side for a cnn, got size=15"),
+    ],
+)
+def test_an_architecture_that_cannot_be_built(spec: NetSpec, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        replace(spec, **change)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "resnet"}, "expected family 'convnet' or 'mlp', got family='resnet'"),
-        ({"channels": 0}, "expected channels >= 1, got channels=0"),
-        ({"classes": -1}, "expected classes >= 1, got classes=-1"),
-        ({"depth": 4}, r"expected depth <= log2\(size=8\), got depth=4"),
-        ({"width": 6}, "expected width divisible by groups=4, got width=6"),
+        ({"1.bias": None}, "expected 1.bias of shape (16,), got 1.bias=None"),
+        ({"1.bias": torch.zeros(2)}, "expected 1.bias of shape (16,), got 1.bias=(2,)"),
+        ({"extra": torch.zeros(2)}, "expected extra of shape None, got extra=(2,)"),
     ],
+    ids=["missing", "shape", "extra"],
 )
-def test_an_architecture_that_cannot_be_built(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONVNET, **change)
-
-
-@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
-def test_weights_of_another_architecture(change: str) -> None:
-    net = dict(models(MLP, 1)[0])
-    if change == "missing":
-        del net["1.bias"]
-    else:
-        net["extra" if change == "extra" else "1.bias"] = torch.zeros(2)
-    name = "extra" if change == "extra" else "1.bias"
-    with pytest.raises(ValueError, match=rf"expected {name} of shape .*, got {name}="):
+def test_weights_of_another_architecture(change: dict[str, torch.Tensor | None], message: str) -> None:
+    net = {name: v for name, v in {**models(MLP, 1)[0], **change}.items() if v is not None}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         module_of(MLP, net)
