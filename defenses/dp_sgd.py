@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +23,7 @@ from defenses._dp_witness import Stated, Step, assumptions, watch
 from privfed.accounting import Accountant, calibrate
 from privfed.claims import Assumption
 from privfed.hooks import Spent
-from privfed.nets import NetSpec, Params, module_of
+from privfed.nets import Params, module_of, parameter_shapes
 from privfed.records import Records
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ class DpSgd:
     One round of one client spends a Poisson-sampled Gaussian, `steps` times, for the unit *record*
     and the neighbouring relation *add or remove one*. Neither the rate, the number of steps, nor
     the divisor of the noisy sum depends on the number of records, which is private under that
-    relation; a step whose batch is empty adds noise like any other. The task's recipe is not used.
+    relation; a step whose batch is empty adds noise like any other.
+
+    Frozen parameters have no gradient: they are in no norm, get no noise and come back as they were.
+    Of the task's recipe only the proximal weight is used. The pull mu (w - anchor) depends on no
+    record and is added to the noisy gradient, so it costs nothing. The start, frozen parameters and
+    the anchor are taken as known: they come from others, or were paid for when they were made.
 
     The noise is reproducible. That is sound in an audit, where attacks see releases and never a
     seed, and wrong in a deployment: the assumptions here say what the simulated claim needs, and
@@ -134,16 +139,24 @@ class DpSgd:
         )
 
     def train(self, task: Task) -> Spent[Params]:
-        """Parameters after `steps` noisy steps from the task's start, and what the run verified."""
+        """Parameters after `steps` noisy steps from the task's start, and what the run verified.
+
+        Raises:
+            ValueError: if the task has a teacher, or frozen names that leave nothing to train or
+                belong to no parameter.
+        """
+        _check(task)
         seen: list[Step] = []
         stated = self._stated(len(task.records))
-        module = _per_sample(task.spec, task.start)
+        module = _per_sample(task)
         optimizer = self._optimizer(module, task.stream.child("noise"))
-        optimizer.attach_step_hook(watch(stated, seen))
+        optimizer.attach_step_hook(_in_turn(watch(stated, seen), _pull(task)))
         with _without_hook_warning():
             for chosen in _poisson(stated, task.stream.child("poisson")):
                 _step(module, optimizer, task.records.take(chosen))
-        params = {name: p.detach().clone() for name, p in module._module.named_parameters()}
+        trained = {name: p.detach().clone() for name, p in module._module.named_parameters()}
+        fixed = {name: task.start[name].detach().clone() for name in task.frozen}
+        params = {name: {**trained, **fixed}[name] for name in task.start}
         checked = (*assumptions(stated, seen), _separate(module._module))
         return Spent(params, self.event, checked, outside=(SIMULATED,))
 
@@ -155,7 +168,7 @@ class DpSgd:
     def _optimizer(self, module: nn.Module, stream: Stream) -> Any:
         from opacus.optimizers import DPOptimizer
 
-        parameters = list(module.parameters())
+        parameters = [p for p in module.parameters() if p.requires_grad]
         return DPOptimizer(
             torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum),
             noise_multiplier=self.noise_multiplier,
@@ -182,15 +195,53 @@ def _poisson(stated: Stated, stream: Stream) -> Tensor:
     return draws < stated.sampling_rate
 
 
-def _per_sample(spec: NetSpec, start: Params) -> Any:
+def _check(task: Task) -> None:
+    if task.teacher is not None:
+        shape = tuple(task.teacher.shape)
+        raise ValueError(f"expected a task without a teacher under DP-SGD, got teacher of shape {shape}")
+    unknown = sorted(set(task.frozen) - set(task.start))
+    _require(not unknown, "frozen names of parameters", frozen=unknown)
+    _require(len(set(task.frozen)) < len(task.start), "a parameter left to train", frozen=task.frozen)
+
+
+def _per_sample(task: Task) -> Any:
     from opacus import GradSampleModule
     from opacus.validators import ModuleValidator
 
-    module = module_of(spec, start).to(next(iter(start.values())).device).train()
+    module = module_of(task.spec, task.start).to(next(iter(task.start.values())).device).train()
+    # Before anything is frozen: the validator passes over frozen layers, which may mix records too.
     errors = ModuleValidator.validate(module, strict=False)
     if errors:
-        raise ValueError(f"expected a net whose layers keep records apart, got spec={spec}: {errors[0]}")
+        raise ValueError(f"expected a net whose layers keep records apart, got spec={task.spec}: {errors[0]}")
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in task.frozen)
+    # Layers that Opacus has no rule for (the LSTM of this project) are differentiated by torch.func.
     return GradSampleModule(module, loss_reduction="sum")
+
+
+def _pull(task: Task) -> Callable[[Any], None] | None:
+    """Adds mu (w - anchor) to what an optimiser is about to descend; None without a proximal term."""
+    mu, anchor = task.recipe.proximal, task.start if task.anchor is None else task.anchor
+    if not mu:
+        return None
+    towards = [anchor[name] for name in parameter_shapes(task.spec) if name not in task.frozen]
+
+    def pull(optimizer: Any) -> None:
+        for p, a in zip(optimizer.params, towards, strict=True):
+            p.grad.add_(p.detach() - a.to(p), alpha=mu)
+
+    return pull
+
+
+def _in_turn(look: Callable[[Any], None], pull: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    """The witness first: it holds the noise against a gradient that nothing else was added to."""
+
+    def act(optimizer: Any) -> None:
+        look(optimizer)
+        if pull is not None:
+            pull(optimizer)
+
+    return act
 
 
 def _separate(module: nn.Module) -> Assumption:
