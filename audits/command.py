@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audits import catalogue, store
 from audits.document import Document, DocumentError
-from audits.plan import ReadyPlan, read_plan, titles
+from audits.plan import ReadyPlan, packaged, read_plan, titles
 from audits.policy import Policy, lint, load_policy, packaged_policies, packaged_policy
 from reports.record import Record, from_json, to_json
 
@@ -125,7 +125,8 @@ def _inputs(plan: str, policy: str | None, seed: int | None) -> tuple[ReadyPlan,
     try:
         ready = read_plan(plan)
         rules = _policy(policy or ready.plan.policy, ready)
-        dataset = load(ready.plan.data, Path(ready.document.source).parent)
+        # Files lie beside the user's own plan; for a packaged one, where the command was typed.
+        dataset = load(ready.plan.data, None if plan in packaged() else Path(plan).parent)
         _check_attacks(rules, dataset)
         check(ready, dataset, ready.plan.seed if seed is None else seed)
     except (DocumentError, DatasetError) as error:

@@ -189,6 +189,17 @@ def test_wrong_arguments_are_refused(cache: Path, arguments: str, message: str) 
     assert refused(privfed("audit", *shlex.split(arguments)), cache).startswith(message)
 
 
+def test_a_packaged_plan_looks_for_its_files_where_the_command_is_typed(cache: Path) -> None:
+    """They cannot be in the installed package; beside a plan of one's own they are beside the plan."""
+    line = refused(privfed("audit", "reviews"), cache)
+    assert "got source='reviews' without them" in line
+    Path("data").mkdir()
+    for name in ("rt-polarity.neg", "rt-polarity.pos"):
+        Path("data", name).write_text(f"a {name[-3:]} film\nanother {name[-3:]} film\n", encoding="utf-8")
+    line = refused(privfed("audit", "reviews"), cache)
+    assert line.startswith("reviews: setting same-classes: expected candidates + population")
+
+
 def test_an_unknown_data_set_lists_what_there_is(cache: Path) -> None:
     plan = tiny.write(Path("in"), changed(tiny.PLAN, "data: digits", "data: dgits"))
     assert refused(privfed("audit", str(plan)), cache).startswith("expected source to be one of digits, ")
