@@ -66,7 +66,7 @@ class Task:
     """One model to train: where it starts, on what, how, and with which randomness.
 
     Attributes:
-        frozen: names of parameters that stay as they are.
+        frozen: names of parameters that stay as they are; never all of them.
         anchor: what the recipe's proximal term pulls towards; the start when None.
         teacher: features of a teacher on the records, shape (n, width): the objective is then
             `feature_divergence` from them, and labels are not used.
@@ -80,6 +80,15 @@ class Task:
     frozen: tuple[str, ...] = ()
     anchor: Params | None = None
     teacher: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        unknown = set(self.frozen) - self.start.keys()
+        if unknown:
+            raise ValueError(
+                f"expected frozen to name parameters of the start, got frozen={', '.join(sorted(unknown))}"
+            )
+        if self.frozen and not self.start.keys() - set(self.frozen):
+            raise ValueError(f"expected a parameter to train, got frozen={', '.join(self.frozen)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,11 @@ def feature_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
+def is_bias(name: str) -> bool:
+    """Whether a parameter is one: "3.bias", and a recurrent layer's "0.bias_ih" and "0.bias_hh"."""
+    return name.rpartition(".")[2].startswith("bias")
+
+
 class FlatParams:
     """Parameters of M models as views into one (M, P) buffer, so that an optimiser step is one operation."""
 
@@ -238,7 +252,7 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
     fixed = {name: start[name] for name in frozen}
     flat = FlatParams({name: t for name, t in start.items() if name not in fixed})
     anchor = _anchor(tasks, flat) if recipe.proximal else None
-    decayed = None if recipe.decay_biases else flat.mask(lambda name: not name.endswith("bias"))
+    decayed = None if recipe.decay_biases else flat.mask(lambda name: not is_bias(name))
     velocity = torch.zeros_like(flat.buffer)
     lane = torch.arange(len(tasks), device=inputs.device).unsqueeze(1)
     for step in _steps(tasks):

@@ -12,7 +12,17 @@ from privfed.nets import NetSpec, Params, features, head_names
 from privfed.pipelines.interface import World
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.training import FlatParams, Recipe, Task, descend, feature_divergence, represent, stack, train
+from privfed.training import (
+    FlatParams,
+    Recipe,
+    Task,
+    descend,
+    feature_divergence,
+    is_bias,
+    represent,
+    stack,
+    train,
+)
 
 Covering = Literal["held", "all"]
 
@@ -88,7 +98,7 @@ def to_global(spec: NetSpec, how: Distillation, running: Params, exchange: Excha
     inputs, share = records.inputs.unsqueeze(0), _shares(len(records), recipe.batch).to(taught.device)
     frozen = head_names(spec)
     flat = FlatParams(stack([{name: t for name, t in running.items() if name not in frozen}]))
-    decayed = None if recipe.decay_biases else flat.mask(lambda name: not name.endswith("bias"))
+    decayed = None if recipe.decay_biases else flat.mask(lambda name: not is_bias(name))
     velocity = torch.zeros_like(flat.buffer)
     for _ in range(how.iterations):
         gap = feature_divergence(features(spec, flat.views, inputs), taught)

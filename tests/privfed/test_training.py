@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from privfed.augmentation import Dsa, apply, draw
-from privfed.nets import NetSpec, Params, initial, module_of
+from privfed.augmentation import Dsa
+from privfed.nets import NetSpec
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.training import (
@@ -21,7 +20,6 @@ from privfed.training import (
     Engine,
     FlatParams,
     Recipe,
-    Task,
     descend,
     predict,
     stack,
@@ -30,71 +28,26 @@ from privfed.training import (
     unstack,
     weighted_loss,
 )
+from tests.privfed.training_twin import (
+    CONVNET,
+    ENGINES,
+    FULL,
+    MLP,
+    PLAIN,
+    RAGGED,
+    assert_close,
+    by_torch,
+    every_engine,
+    same,
+    tasks,
+)
 
-CONVNET = NetSpec("convnet", channels=1, size=8, classes=4, width=4, depth=2)
-MLP = NetSpec("mlp", channels=1, size=8, classes=4, width=6, depth=1)
-PLAIN = Recipe(epochs=2, batch=4, lr=0.1)
-FULL = replace(PLAIN, momentum=0.9, weight_decay=0.01)
-RAGGED = (9, 0, 1, 4, 17, 8, 0, 3)
-ENGINES: tuple[Engine, ...] = ("looped", "stacked")
 every_spec = pytest.mark.parametrize("spec", [CONVNET, MLP], ids=lambda s: s.family)
-every_engine = pytest.mark.parametrize("engine", ENGINES)
 every_recipe = pytest.mark.parametrize(
     "recipe",
     [PLAIN, FULL, replace(FULL, dsa=Dsa()), replace(PLAIN, batch=100), replace(PLAIN, batch=1)],
     ids=["plain", "momentum and decay", "augmented", "one batch", "single records"],
 )
-
-
-def noise(spec: NetSpec, n: int, seed: int) -> Records:
-    """Float64, so that two orders of summation differ by rounding only."""
-    generator = Stream(seed, ("records",)).torch()
-    shape = (n, spec.channels, spec.size, spec.size)
-    images = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return Records(images, torch.randint(spec.classes, (n,), generator=generator))
-
-
-def tasks(spec: NetSpec, recipe: Recipe, sizes: Sequence[int] = RAGGED) -> list[Task]:
-    return [
-        Task(
-            spec,
-            {k: v.double() for k, v in initial(spec, Stream(m, ("start",)).torch()).items()},
-            noise(spec, n, m),
-            recipe,
-            Stream(m, ("train",)),
-        )
-        for m, n in enumerate(sizes)
-    ]
-
-
-def assert_close(first: Sequence[Params], second: Sequence[Params]) -> None:
-    """Float64 rounding, which a few dozen steps on nets this small multiply by less than a thousand."""
-    for a, b in zip(first, second, strict=True):
-        for name in a:
-            torch.testing.assert_close(a[name], b[name], rtol=1e-10, atol=1e-11)
-
-
-def same(first: Params, second: Params) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
-def by_torch(task: Task) -> Params:
-    """The task by torch.optim.SGD on the module, with the batches that the task's own stream gives."""
-    module = module_of(task.spec, task.start).double()
-    recipe, n = task.recipe, len(task.records)
-    optimiser = torch.optim.SGD(
-        module.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
-    batches, augment = task.stream.child("batches").torch(), task.stream.child("augment").torch()
-    for _ in range(recipe.epochs if n else 0):
-        for index in torch.randperm(n, generator=batches).split(recipe.batch):
-            x = task.records.inputs[index]
-            if recipe.dsa is not None:
-                x = apply(x.unsqueeze(0), draw(recipe.dsa, [augment])).squeeze(0)
-            optimiser.zero_grad()
-            F.cross_entropy(module(x), task.records.labels[index]).backward()
-            optimiser.step()
-    return {k: v.detach() for k, v in module.named_parameters()}
 
 
 @every_spec
@@ -278,6 +231,8 @@ def test_the_loss_is_a_mean_over_real_records() -> None:
         ({"momentum": 1.0}, r"expected momentum in \[0, 1\), got momentum=1.0"),
         ({"momentum": -0.1}, r"expected momentum in \[0, 1\), got momentum=-0.1"),
         ({"weight_decay": -1.0}, "expected weight_decay >= 0, got weight_decay=-1.0"),
+        ({"weight_decay": float("nan")}, "expected weight_decay >= 0, got weight_decay=nan"),
+        ({"proximal": -0.5}, "expected proximal >= 0, got proximal=-0.5"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed(change: dict[str, Any], message: str) -> None:
