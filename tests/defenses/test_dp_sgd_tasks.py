@@ -242,24 +242,7 @@ def test_something_added_before_the_witness_looks_is_seen(monkeypatch: pytest.Mo
     assert failed(NOISY.train(job)) == {"Gaussian noise of the stated size"}
 
 
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"teacher": torch.zeros(8, 6)},
-            r"expected a task without a teacher under DP-SGD, got teacher of shape \(8, 6\)",
-        ),
-        ({"frozen": ("1.weight", "9.bias")}, r"expected frozen names of parameters, got frozen=\['9.bias'\]"),
-        (
-            {"frozen": tuple(initial(MLP, Stream(0).torch()))},
-            r"expected a parameter left to train, got frozen=\('1.weight', .*'5.bias'\)",
-        ),
-    ],
-    ids=["teacher", "unknown", "everything"],
-)
-def test_a_task_that_cannot_be_trained(change: dict[str, Any], message: str) -> None:
+def test_a_teacher_is_refused() -> None:
+    message = r"expected a task without a teacher under DP-SGD, got teacher of shape \(8, 6\)"
     with pytest.raises(ValueError, match=f"^{message}$"):
-        NOISY.train(task(MLP, **change))
+        NOISY.train(task(MLP, teacher=torch.zeros(8, 6)))
