@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from privfed.nets import NetSpec, Params, head_names, parameter_shapes
 from privfed.records import Records
 from privfed.release import Kind, Release, View, client_name
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def received(view: View, kind: Kind, name: str) -> tuple[Release, ...]:
@@ -42,18 +46,32 @@ def weights(release: Release, spec: NetSpec) -> Params:
     """The parameters in `release`, checked against the architecture.
 
     Raises:
-        ValueError: naming release and tensor when one is missing, unknown, of another shape or not
-            floating point.
+        ValueError: naming release and tensor when one is missing, unknown, of another shape, not
+            floating point or not finite.
     """
-    shapes = parameter_shapes(spec)
-    for name in sorted(shapes.keys() | release.tensors.keys()):
-        _check_weight(release, name, shapes.get(name))
+    _check_weights(release, parameter_shapes(spec))
     return dict(release.tensors)
 
 
+def lacks_head(release: Release, spec: NetSpec) -> bool:
+    """Whether it is a representation sent without its head, which alone gives no label.
+
+    That is so when neither tensor of the head is there and everything else is; weights of which
+    anything else is missing are damaged.
+
+    Raises:
+        ValueError: as `weights`, of what a representation should hold.
+    """
+    head = head_names(spec)
+    if not set(head).isdisjoint(release.tensors):
+        return False
+    _check_weights(release, {k: v for k, v in parameter_shapes(spec).items() if k not in head})
+    return True
+
+
 def with_head(releases: tuple[Release, ...], spec: NetSpec) -> tuple[Release, ...]:
-    """Those that are whole models: a representation sent without its head gives no label."""
-    return tuple(r for r in releases if not set(head_names(spec)).isdisjoint(r.tensors))
+    """Those that are whole models."""
+    return tuple(r for r in releases if not lacks_head(r, spec))
 
 
 def stack(releases: tuple[Release, ...], spec: NetSpec) -> Params:
@@ -66,7 +84,7 @@ def labelled_inputs(release: Release) -> Records:
     """The images (or embedded sentences) and labels of a synthetic release.
 
     Raises:
-        ValueError: naming release and tensor when one is missing, of another shape or not finite.
+        ValueError: naming release and tensor when one is missing, of another shape or kind, or not finite.
     """
     inputs, labels = (_tensor(release, name) for name in ("inputs", "labels"))
     _require(
@@ -75,7 +93,12 @@ def labelled_inputs(release: Release) -> Records:
         "inputs of shape (m, c, h, w) or (m, tokens, dimension), floating",
         inputs,
     )
-    _require(labels.shape == inputs.shape[:1], release, f"labels of shape ({inputs.shape[0]},)", labels)
+    _require(
+        labels.shape == inputs.shape[:1] and labels.dtype in _INTEGERS,
+        release,
+        f"labels of shape ({inputs.shape[0]},), integers",
+        labels,
+    )
     if not bool(torch.isfinite(inputs).all()):
         raise ValueError(f"expected finite inputs in {describe(release)}, got inputs with NaN or infinity")
     return Records(inputs, labels.long())
@@ -102,6 +125,11 @@ def _require(holds: bool, release: Release, rule: str, got: Tensor) -> None:
         )
 
 
+def _check_weights(release: Release, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name in sorted(shapes.keys() | release.tensors.keys()):
+        _check_weight(release, name, shapes.get(name))
+
+
 def _check_weight(release: Release, name: str, shape: tuple[int, ...] | None) -> None:
     if shape is None:
         raise ValueError(f"expected only parameters of the net in {describe(release)}, got tensor={name!r}")
@@ -110,4 +138,8 @@ def _check_weight(release: Release, name: str, shape: tuple[int, ...] | None) ->
         raise ValueError(
             f"expected tensor {name!r} of shape {shape}, floating, in {describe(release)}, "
             f"got {name}={tuple(tensor.shape)} {tensor.dtype}"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(
+            f"expected finite tensor {name!r} in {describe(release)}, got {name} with NaN or infinity"
         )

@@ -6,20 +6,18 @@ The signal is the logit-scaled confidence of Carlini et al. (2022, section IV.C)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from attacks._releases import net_of, owner, received, stack, with_head
+from attacks._models import Artefact, check_artefact, laid_out, released
+from attacks._releases import stack, with_head
 from attacks._signals import logit_confidence
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec, Params, forward
 from privfed.randomness import Stream
-from privfed.records import Records, concatenate
+from privfed.records import Records
 from privfed.release import Release, View
-
-Artefact = Literal["update", "surrogate", "large"]
 
 _ELEMENTS = 1 << 22  # activations held at once: 16 MB of float32, about a last-level cache
 
@@ -28,37 +26,37 @@ _ELEMENTS = 1 << 22  # activations held at once: 16 MB of float32, about a last-
 class ModelConfidence:
     """Logit-scaled confidence of every model released under one name, one query a release or round.
 
-    Higher = more confident. A candidate is looked up in the update of its own client only; the
+    Higher = more confident. A candidate is looked up in the models of its own client only; the
     surrogate and the large model belong to nobody, so all candidates are looked up in them.
 
     Attributes:
         artefact: "update" = each client's trained weights, one query a round, NaN in rounds its client
-            sat out; "surrogate" = the model broadcast each round, less that of round 0, which is made
+            sat out; "personal" = likewise the model that the server made for each client;
+            "surrogate" = the model broadcast each round, less that of round 0, which is made
             before any data were seen; "large" = the model published at the end.
     """
 
     artefact: Artefact = "large"
 
     def __post_init__(self) -> None:
-        if self.artefact not in get_args(Artefact):
-            raise ValueError(
-                f"expected artefact to be one of {', '.join(get_args(Artefact))}, "
-                f"got artefact={self.artefact!r}"
-            )
+        check_artefact(self.artefact)
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
-        """Confidences of candidates and population; None without such models, heads or rival classes."""
-        releases = received(view, "weights", self.artefact)
-        if self.artefact == "surrogate":
-            releases = tuple(r for r in releases if r.round > 0)
-        if not releases:
+        """Confidences of candidates and population; None without such models, heads or rival classes.
+
+        Weights that lack their head and nothing else are no models; any others must be whole.
+        """
+        found = released(view, self.artefact)
+        if found is None:
             return None
-        spec = net_of(view, "surrogate" if self.artefact == "update" else self.artefact)
-        releases = with_head(releases, spec)
-        if not releases or spec.classes < 2:
-            return None
-        of = _of_clients if self.artefact == "update" else _of_everybody
-        return of(spec, releases, candidates)
+        spec, releases = found
+        whole = with_head(releases, spec)
+
+        def read(own: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
+            params = stack(own, spec)
+            return confidences(spec, params, members), confidences(spec, params, population)
+
+        return laid_out(self.artefact, whole, candidates, read) if whole else None
 
 
 def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
@@ -89,40 +87,6 @@ def _chunk(spec: NetSpec, params: Params, records: Records, at: slice, device: t
     inputs = records.inputs[at].to(device)
     logits = forward(spec, params, inputs.expand(models, *inputs.shape))
     return logit_confidence(logits, records.labels[at].to(device)).cpu()
-
-
-def _of_everybody(spec: NetSpec, releases: tuple[Release, ...], candidates: Candidates) -> Signals:
-    params = stack(releases, spec)
-    return Signals(
-        confidences(spec, params, candidates.records).T,
-        confidences(spec, params, candidates.population).T[..., np.newaxis],
-        np.zeros(len(candidates.records), dtype=np.int64),
-    )
-
-
-def _of_clients(spec: NetSpec, releases: tuple[Release, ...], candidates: Candidates) -> Signals:
-    # Columns stand for the clients that have candidates, whichever took part: the shape must not
-    # depend on the federation.
-    owners = candidates.clients.cpu().numpy()
-    rounds = sorted({r.round for r in releases})
-    clients = int(owners.max(initial=-1)) + 1
-    of_candidates = np.full((len(owners), len(rounds)), np.nan)
-    of_population = np.full((len(candidates.population), len(rounds), clients), np.nan)
-    for client, own in _by_owner(releases).items():
-        if client >= clients:
-            continue
-        mine = np.flatnonzero(owners == client)
-        columns = np.searchsorted(rounds, [r.round for r in own])
-        records = concatenate([candidates.records.take(torch.from_numpy(mine)), candidates.population])
-        phi = confidences(spec, stack(own, spec), records).T
-        of_candidates[np.ix_(mine, columns)] = phi[: len(mine)]
-        of_population[:, columns, client] = phi[len(mine) :]
-    return Signals(of_candidates, of_population, owners.astype(np.int64))
-
-
-def _by_owner(releases: tuple[Release, ...]) -> dict[int, tuple[Release, ...]]:
-    owners = sorted({owner(r) for r in releases})
-    return {k: tuple(r for r in releases if r.about == k) for k in owners}
 
 
 def _check_records(spec: NetSpec, records: Records) -> None:

@@ -16,10 +16,10 @@ import torch
 
 from attacks._calibration import calibrated
 from attacks._distances import nearest
-from attacks._releases import labelled_inputs, net_of, owner, received, weights, with_head
+from attacks._releases import labelled_inputs, lacks_head, net_of, owner, received, weights, with_head
 from attacks.interface import Candidates, Floats, Observation, References, Signals
 from privfed.distillation import Job, Matched, Matching, match
-from privfed.nets import NetSpec, Params
+from privfed.nets import NetSpec
 from privfed.prior import Prior
 from privfed.randomness import Stream
 from privfed.records import Records, concatenate
@@ -35,7 +35,10 @@ class DistilledNearest:
     Higher = closer. A candidate meets the images of its own client only, of all rounds together; NaN
     where the client has none. A server that distils by design holds those images already; from any
     other one this observation distils them itself, in every round from the broadcast weights to the
-    client's, for which the candidates must carry a prior and both must be whole models.
+    client's, for which the candidates must carry a prior, the inputs be images and the client's
+    model be whole. Where a representation is broadcast without its head, the client's own head
+    stands in for it: the movement that is matched is then that of the representation. A round in
+    which no client moved says nothing and is passed over.
 
     Attributes:
         artefact: name of the per-client synthetic releases.
@@ -66,17 +69,20 @@ class DistilledNearest:
             return {}
         spec = net_of(view, "surrogate")
         updates = with_head(updates, spec)
-        broadcast = with_head(received(view, "weights", "surrogate"), spec)
-        starts = {r.round: weights(r, spec) for r in broadcast}
-        jobs = [self._job(spec, u, starts, stream) for u in updates if u.round in starts]
-        matched = self.distil(spec, jobs, prior, self.matching) if jobs else []
-        owners = [owner(u) for u in updates if u.round in starts]
-        return _by_client(owners, [Records(m.images, m.labels) for m in matched])
+        starts = {r.round: r for r in received(view, "weights", "surrogate")}
+        pairs = [(u, self._job(spec, u, starts[u.round], stream)) for u in updates if u.round in starts]
+        told = {u.round for u, job in pairs if _moved(job)}
+        pairs = [(u, job) for u, job in pairs if u.round in told]
+        if not pairs or len(spec.input_shape) != 3:
+            return {}
+        matched = self.distil(spec, [job for _, job in pairs], prior, self.matching)
+        return _by_client([owner(u) for u, _ in pairs], [Records(m.images, m.labels) for m in matched])
 
-    def _job(self, spec: NetSpec, update: Release, starts: dict[int, Params], stream: Stream) -> Job:
+    def _job(self, spec: NetSpec, update: Release, start: Release, stream: Stream) -> Job:
         labels = torch.arange(spec.classes).repeat_interleave(self.ipc)
-        own = stream.child("round", update.round, "client", owner(update))
-        return Job(starts[update.round], weights(update, spec), labels, own)
+        target = weights(update, spec)
+        before = weights(start, spec) if not lacks_head(start, spec) else {**target, **start.tensors}
+        return Job(before, target, labels, stream.child("round", update.round, "client", owner(update)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,10 @@ class DistilAndTest:
     def score(self, target: Signals, references: References) -> Floats:
         """Closeness less its mean over references without the record, shape (n,)."""
         return calibrated(target, references)
+
+
+def _moved(job: Job) -> bool:
+    return any(not torch.equal(job.start[name], after) for name, after in job.target.items())
 
 
 def _held(view: View, artefact: str) -> dict[int, Records]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from attacks import _signals
 from attacks._references import over_queries
 from attacks.confidence import ModelConfidence
-from attacks.interface import Floats, References, Signals
+from attacks.interface import Floats, Observation, References, Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class LossThreshold:
     The weakest attack that needs no shadow federation: what it finds, everybody can find.
 
     Attributes:
-        observation: models whose loss is read.
+        observation: models whose loss is read; any logit-scaled confidence.
     """
 
-    observation: ModelConfidence = field(default_factory=ModelConfidence)
+    observation: Observation = field(default_factory=ModelConfidence)
 
     def score(self, target: Signals, references: References) -> Floats:
         """Minus the mean cross-entropy (nats) over the known queries, shape (n,)."""

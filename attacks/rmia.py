@@ -14,7 +14,7 @@ import numpy as np
 from attacks._references import check, known_mean, over_queries, side_means
 from attacks._signals import probability
 from attacks.confidence import ModelConfidence
-from attacks.interface import Floats, References, Signals
+from attacks.interface import Floats, Observation, References, Signals
 
 Mode = Literal["online", "offline"]
 
@@ -32,7 +32,7 @@ class Rmia:
     population tie, so a small population costs resolution at the lowest false-positive rates.
 
     Attributes:
-        observation: models whose confidence is read.
+        observation: models whose confidence is read; any logit-scaled confidence.
         gamma: by how much a population record must be beaten, >= 1. At 1 fewer members tie at the bottom
             (larger area under the curve), above it fewer tie at the top (finer at few false positives).
         mode: "online" = p(x) from references with and without x; "offline" = from those without only.
@@ -41,7 +41,7 @@ class Rmia:
             memorise more.
     """
 
-    observation: ModelConfidence = field(default_factory=ModelConfidence)
+    observation: Observation = field(default_factory=ModelConfidence)
     gamma: float = 2.0
     mode: Mode = "online"
     a: float = 0.3

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from attacks.interface import Bools, Candidates, MembershipAttack, Observation, References, Signals
-from privfed.nets import NetSpec, Params, forward, initial
+from attacks.representation import RepresentationConfidence
+from privfed.nets import NetSpec, Params, forward, initial, representation_of
 from privfed.randomness import Stream
 from privfed.records import Records, concatenate
 from privfed.release import (
@@ -22,6 +26,7 @@ from privfed.release import (
     View,
     client_name,
 )
+from tests.attacks.generators import plateaus, released
 from tests.attacks.simulation import Game
 
 SPEC = NetSpec("mlp", channels=1, size=6, classes=5, width=48, depth=1)
@@ -46,11 +51,29 @@ def weights(params: Params, name: str, round: int = 0, about: int | None = None)
     return Release(round, sender, receiver, "weights", name, params, about)
 
 
+def personal(params: Params, round: int, client: int) -> Release:
+    return Release(round, SERVER, client_name(client), "weights", "personal", params, client)
+
+
 def images(records: Records, round: int = ROUNDS, about: int | None = None) -> Release:
     tensors = {"inputs": records.inputs, "labels": records.labels}
     if about is None:
         return Release(round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
     return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, about)
+
+
+def bank(records: Records, round: int) -> Release:
+    tensors = {"inputs": records.inputs, "labels": records.labels}
+    return Release(round, SERVER, SERVER, "synthetic", "bank", tensors)
+
+
+def without_heads(view: View) -> View:
+    """The same, as a pipeline leaves it that shares representations alone."""
+    releases = (
+        replace(r, tensors=representation_of(SPEC, dict(r.tensors))) if r.kind == "weights" else r
+        for r in view.releases
+    )
+    return View(view.observer, tuple(releases), view.nets)
 
 
 def server_view(*releases: Release) -> View:
@@ -88,7 +111,9 @@ def federations(leaky: bool) -> tuple[Candidates, Bools, tuple[View, ...]]:
 
 def _views(known: Candidates, source: torch.Tensor) -> list[View]:
     of_client = [source & (known.clients == k) for k in range(CLIENT_COUNT)]
-    nets = memorise(known.records, torch.cat([*of_client, source]), 100)
+    # The public shard too: whoever fits a head on it must find a representation that knows its labels.
+    held = F.pad(torch.cat([*of_client, source]), (0, len(known.public)), value=True)
+    nets = memorise(concatenate([known.records, known.public]), held, 100)
     clients, everybody = nets[: -len(source)], nets[-len(source) :]
     return [
         server_view(
@@ -102,8 +127,9 @@ def _views(known: Candidates, source: torch.Tensor) -> list[View]:
 def _models(clients: list[Params], everybody: Params) -> list[Release]:
     start = weights(initial(SPEC, torch.Generator().manual_seed(0)), "surrogate")
     updates = [weights(p, "update", r, k) for r in range(ROUNDS) for k, p in enumerate(clients)]
+    own = [personal(p, r, k) for r in range(ROUNDS) for k, p in enumerate(clients)]
     broadcasts = [weights(everybody, "surrogate", r + 1) for r in range(ROUNDS)]
-    return [start, *updates, *broadcasts, weights(everybody, "large", ROUNDS)]
+    return [start, *updates, *own, *broadcasts, weights(everybody, "large", ROUNDS)]
 
 
 def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Release]:
@@ -112,7 +138,13 @@ def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Relea
     near = [
         Records(r.inputs + 0.01 * torch.randn(r.inputs.shape, generator=generator), r.labels) for r in own
     ]
-    return [*(images(r, ROUNDS - 1, k) for k, r in enumerate(near)), images(concatenate(near))]
+    made = concatenate(near)
+    return [
+        *(images(r, ROUNDS - 1, k) for k, r in enumerate(near)),
+        images(made),
+        bank(made, ROUNDS - 1),
+        *released(plateaus(made, SPEC.classes, seed), ROUNDS),
+    ]
 
 
 def extract(observation: Observation, known: Candidates, view: View) -> Signals:
@@ -122,14 +154,23 @@ def extract(observation: Observation, known: Candidates, view: View) -> Signals:
 
 
 def play(attack: MembershipAttack, leaky: bool) -> Game:
-    known, included, views = federations(leaky)
-    read = [extract(attack.observation, known, v) for v in views]
+    observation = attack.observation
+    assert isinstance(observation, Hashable)
+    read = signals(observation, leaky)
     return Game(
         np.stack([s.candidates for s in read]),
         np.stack([s.population for s in read]),
-        included,
+        federations(leaky)[1],
         read[0].clients,
     )
+
+
+@lru_cache(maxsize=64)
+def signals(observation: Any, leaky: bool) -> tuple[Signals, ...]:
+    known, _, views = federations(leaky)
+    if isinstance(observation, RepresentationConfidence):
+        views = tuple(without_heads(v) for v in views)
+    return tuple(extract(observation, known, v) for v in views)
 
 
 def no_references(signals: Signals) -> References:

@@ -17,7 +17,7 @@ from privfed.nets import NetSpec, Params, initial, module_of, representation_of
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Observer, Transcript, View
-from tests.attacks.federations import SPEC, candidates, extract, noise, server_view, weights
+from tests.attacks.federations import SPEC, candidates, extract, noise, personal, server_view, weights
 
 STREAM = Stream(0)
 
@@ -176,7 +176,8 @@ def test_the_net_must_be_described() -> None:
 
 def test_unknown_artefacts_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="expected artefact to be one of update, surrogate, large, got artefact='x'"
+        ValueError,
+        match="expected artefact to be one of update, personal, surrogate, large, got artefact='x'",
     ):
         ModelConfidence("x")  # type: ignore[arg-type]
 
@@ -200,9 +201,52 @@ def test_records_must_fit_the_net(records: Records, message: str) -> None:
         ModelConfidence().extract(server_view(weights(net(0), "large")), known, STREAM)
 
 
-@pytest.mark.parametrize("artefact", ["update", "surrogate"])
+@pytest.mark.parametrize("artefact", ["update", "surrogate", "large", "personal"])
 def test_a_representation_without_its_head_holds_nothing(artefact: Any) -> None:
     """What FedRep and FedBKD send down, and FedRep sends up: there are no confidences in it."""
-    about = 0 if artefact == "update" else None
-    shared = weights(representation_of(SPEC, net(1)), artefact, 1, about)
+    shared = weights(representation_of(SPEC, net(1)), artefact, 1, OWNER.get(artefact))
     assert ModelConfidence(artefact).extract(server_view(shared), candidates(9, 4), STREAM) is None
+
+
+OWNER = {"update": 0, "personal": 0}
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (["3.bias"], "expected tensor '3.bias' in release 'large' of round 0 from server, got tensors="),
+        (["3.weight", "3.bias", "1.bias"], "expected tensor '1.bias' in release 'large' of round 0"),
+        (["1.weight", "1.bias", "3.weight", "3.bias"], "expected tensor '1.bias' in release 'large'"),
+    ],
+)
+def test_damaged_weights_are_no_representation(lost: list[str], message: str) -> None:
+    """A head is missing on purpose when both its tensors are, and nothing else."""
+    view = server_view(weights(broken(dict.fromkeys(lost)), "large"))
+    with pytest.raises(ValueError, match=message):
+        ModelConfidence("large").extract(view, candidates(4), STREAM)
+
+
+def test_a_foreign_tensor_beside_a_representation_is_refused() -> None:
+    shared = {**representation_of(SPEC, net(1)), "extra": torch.zeros(2)}
+    with pytest.raises(ValueError, match="expected only parameters of the net in release 'large'"):
+        ModelConfidence("large").extract(server_view(weights(shared, "large")), candidates(4), STREAM)
+
+
+def test_personal_models_are_read_by_the_server_and_each_by_its_own_client() -> None:
+    known = candidates(9, 4)
+    releases = tuple(personal(net(10 * r + k), r, k) for r in range(2) for k in range(2))
+    transcript = Transcript(releases, {"surrogate": SPEC})
+    owners = known.clients.numpy()
+    signals = extract(ModelConfidence("personal"), known, transcript.view(Observer("server")))
+    assert signals.candidates.shape == (9, 2)
+    assert signals.population.shape == (4, 2, 2)
+    for round in range(2):
+        for client in range(2):
+            mine, model = owners == client, net(10 * round + client)
+            close(signals.candidates[mine, round], plain(model, known.records)[mine])
+            close(signals.population[:, round, client], plain(model, known.population))
+    own = extract(ModelConfidence("personal"), known, transcript.view(Observer("client", 1)))
+    np.testing.assert_array_equal(own.candidates[owners == 1], signals.candidates[owners == 1])
+    assert np.isnan(own.candidates[owners == 0]).all()
+    outsider = transcript.view(Observer("outsider"))
+    assert ModelConfidence("personal").extract(outsider, known, STREAM) is None

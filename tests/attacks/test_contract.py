@@ -8,46 +8,59 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import attacks
-from attacks.class_mean import ClassMean
+from attacks.class_mean import ClassMean, ClassMeanDistance
 from attacks.confidence import ModelConfidence
-from attacks.interface import MembershipAttack, References, Signals
+from attacks.generator_samples import GeneratorSamples
+from attacks.generator_search import GeneratorSearch
+from attacks.interface import MembershipAttack, Observation, References, Signals
 from attacks.lira import Lira
 from attacks.loss import LossThreshold
-from attacks.nearest import NearestSynthetic
+from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
+from attacks.representation import RepresentationConfidence
 from attacks.rmia import Rmia
-from tests.attacks.federations import extract, federations, play
+from privfed.randomness import Stream
+from tests.attacks.federations import candidates, extract, federations, play, server_view
 from tests.attacks.simulation import auc, bernoulli, chance_width, game, mean_interval
 
 SKIPPED = ("interface",)
 
 
-def discovered() -> Iterator[type[MembershipAttack]]:
+def discovered(*methods: str) -> Iterator[type[Any]]:
     for module in pkgutil.iter_modules(attacks.__path__):
         if module.name in SKIPPED or module.name.startswith("_"):
             continue
         loaded = importlib.import_module(f"attacks.{module.name}")
         for _, found in inspect.getmembers(loaded, inspect.isclass):
-            if (
-                found.__module__ == loaded.__name__
-                and hasattr(found, "observation")
-                and hasattr(found, "score")
-            ):
+            if found.__module__ == loaded.__name__ and all(hasattr(found, m) for m in methods):
                 yield found
 
 
-CLASSES = list(discovered())
+CLASSES: list[type[MembershipAttack]] = list(discovered("observation", "score"))
+OBSERVATIONS: list[type[Observation]] = list(discovered("extract"))
 CONFIGURED: list[MembershipAttack] = [
     *(c() for c in CLASSES),
     *(
         a(observation=ModelConfidence(w))
         for a in (LossThreshold, Lira, Rmia)
         for w in ("update", "surrogate")
+    ),
+    *(
+        a(observation=o)
+        for a in (LossThreshold, Lira, Rmia)
+        for o in (RepresentationConfidence(), RepresentationConfidence("update"))
+    ),
+    Lira(observation=ModelConfidence("personal")),
+    *(
+        a(observation=o)
+        for a in (NearestNeighbour, CalibratedNearest)
+        for o in (NearestSynthetic("bank"), GeneratorSearch(steps=20), GeneratorSamples())
     ),
     Lira(mode="offline"),
     Lira(variance="per_record"),
@@ -79,6 +92,30 @@ def test_the_walk_finds_the_attacks() -> None:
         "ClassMean",
         "DistilAndTest",
     } <= {c.__name__ for c in CLASSES}
+
+
+def test_the_walk_finds_the_observations_and_every_one_is_played() -> None:
+    names = {c.__name__ for c in OBSERVATIONS}
+    assert {"RepresentationConfidence", "GeneratorSearch", "GeneratorSamples"} <= names
+    assert {type(a.observation).__name__ for a in CONFIGURED} == names
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS, ids=lambda c: c.__name__)
+def test_an_observation_is_a_frozen_documented_value_with_defaults(observation: type[Any]) -> None:
+    made = observation()
+    assert made == observation()
+    assert hash(made) == hash(observation())
+    for field in dataclasses.fields(made):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field.name, None)
+    assert (observation.__doc__ or "").splitlines()[0].endswith(".")
+    assert "0x" not in repr(made)
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS, ids=lambda c: c.__name__)
+def test_an_observation_of_a_view_without_releases_says_nothing(observation: type[Any]) -> None:
+    if observation is not ClassMeanDistance:  # reads no view
+        assert observation().extract(server_view(), candidates(4), Stream(0)) is None
 
 
 @pytest.mark.parametrize("attack", CLASSES, ids=lambda c: c.__name__)

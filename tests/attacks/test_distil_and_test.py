@@ -15,7 +15,7 @@ from attacks.class_mean import ClassMean
 from attacks.distil_and_test import DistilAndTest, DistilledNearest
 from attacks.interface import Candidates, MembershipAttack
 from privfed.distillation import Job, Matched, Matching
-from privfed.nets import NetSpec, Params, initial, representation_of
+from privfed.nets import NetSpec, Params, head_of, initial, representation_of
 from privfed.prior import Prior, PriorRecipe, train_prior
 from privfed.randomness import Stream
 from privfed.records import Records
@@ -125,6 +125,64 @@ def test_otherwise_every_update_is_distilled_from_the_weights_broadcast_in_its_r
     assert len({j.stream for j in seen}) == 4
 
 
+def test_a_clients_own_head_stands_in_where_a_representation_is_broadcast() -> None:
+    seen: list[Job] = []
+
+    def spy(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+        seen.extend(jobs)
+        return fake(spec, jobs, prior, matching)
+
+    start = weights(representation_of(SPEC, net(0)), "surrogate", 0)
+    view = server_view(start, *(weights(net(k + 1), "update", 0, k) for k in range(2)))
+    signals = extract(DistilledNearest(distil=spy), with_prior(), view)
+    assert np.isfinite(signals.candidates).all()
+    for client, job in enumerate(seen):
+        before = {**head_of(SPEC, net(client + 1)), **representation_of(SPEC, net(0))}
+        assert job.start.keys() == job.target.keys()
+        assert all(torch.equal(job.start[k], v) for k, v in before.items())
+        assert all(torch.equal(job.target[k], v) for k, v in net(client + 1).items())
+
+
+def test_a_round_in_which_only_heads_were_trained_says_nothing() -> None:
+    """FedBKD's last one: the representation comes back as it was broadcast."""
+    seen: list[Job] = []
+
+    def spy(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+        seen.extend(jobs)
+        return fake(spec, jobs, prior, matching)
+
+    shared = [representation_of(SPEC, net(r)) for r in range(2)]
+    tuned = [weights({**head_of(SPEC, net(9)), **shared[1]}, "update", 1, k) for k in range(2)]
+    broadcasts = [weights(p, "surrogate", r) for r, p in enumerate(shared)]
+    observe = DistilledNearest(distil=spy)
+    assert observe.extract(server_view(*broadcasts, *tuned), with_prior(), STREAM) is None
+    moved, resting = weights(net(5), "update", 0, 0), weights({**net(5), **shared[0]}, "update", 0, 1)
+    signals = extract(observe, with_prior(), server_view(*broadcasts, moved, resting, *tuned))
+    # A client that alone did not move is distilled too: whether it has a score must not say so.
+    assert len(seen) == 2
+    assert np.isfinite(signals.candidates).all()
+
+
+def test_sentences_are_not_distilled_but_those_held_are_read() -> None:
+    spec = NetSpec("lstm", channels=4, size=3, classes=2, hidden=(5, 4))
+
+    def sentences(n: int, seed: int) -> Records:
+        generator = torch.Generator().manual_seed(seed)
+        return Records(torch.randn(n, 3, 4, generator=generator), torch.arange(n) % 2)
+
+    known = Candidates(sentences(6, 0), torch.arange(6) % 2, sentences(4, 1), sentences(4, 2), prior=PRIOR)
+    models = [initial(spec, torch.Generator().manual_seed(s)) for s in range(2)]
+    sent = (weights(models[0], "surrogate", 0), weights(models[1], "update", 0, 0))
+    view = Transcript(sent, {"surrogate": spec}).view(Observer("server"))
+    assert DistilledNearest(distil=fake).extract(view, known, STREAM) is None
+    held = Transcript((*sent, images(sentences(5, 3), 0, 0)), {"surrogate": spec}).view(Observer("server"))
+    signals = extract(DistilledNearest(), known, held)
+    mine = known.clients == 0
+    np.testing.assert_allclose(
+        signals.candidates[mine.numpy(), 0], -nearest(known.records.take(mine), sentences(5, 3))
+    )
+
+
 def test_distillation_is_determined_by_its_stream() -> None:
     view = server_view(weights(net(0), "surrogate", 0), *(weights(net(k), "update", 0, k) for k in (0, 1)))
     observe = DistilledNearest(distil=fake)
@@ -144,10 +202,8 @@ def test_nothing_to_read_without_images_updates_broadcast_heads_or_prior() -> No
     assert observe.extract(server_view(), with_prior(), STREAM) is None
     assert observe.extract(server_view(update), with_prior(), STREAM) is None
     assert observe.extract(server_view(start, update), candidates(4), STREAM) is None
-    for name, about in (("update", 0), ("surrogate", None)):
-        headless = weights(representation_of(SPEC, net(1)), name, 0, about)
-        both = (headless, start if name == "update" else update)
-        assert observe.extract(server_view(*both), with_prior(), STREAM) is None
+    headless = weights(representation_of(SPEC, net(1)), "update", 0, 0)
+    assert observe.extract(server_view(start, headless), with_prior(), STREAM) is None
     outside = Transcript((start, update), {"surrogate": SPEC}).view(Observer("outsider"))
     assert observe.extract(outside, with_prior(), STREAM) is None
 

@@ -11,9 +11,9 @@ from attacks._distances import nearest
 from attacks.interface import Candidates, References
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
 from privfed.randomness import Stream
-from privfed.records import Records
-from privfed.release import PUBLIC, SERVER, Release
-from tests.attacks.federations import candidates, extract, images, no_references, noise, server_view
+from privfed.records import Records, concatenate
+from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
+from tests.attacks.federations import bank, candidates, extract, images, no_references, noise, server_view
 from tests.attacks.simulation import auc, chance_width
 
 STREAM = Stream(0)
@@ -63,6 +63,19 @@ def test_rounds_are_pooled() -> None:
     assert both.candidates.shape == (10, 1)
     assert both.population.shape == (4, 1, 1)
     np.testing.assert_allclose(both.candidates, np.maximum(*each))
+
+
+def test_what_a_server_makes_for_itself_is_pooled_over_rounds_and_nobody_elses() -> None:
+    known = candidates(10, 4)
+    first, second = noise(5, 7), noise(5, 8)
+    transcript = Transcript((bank(first, 0), bank(second, 1)))
+    observe = NearestSynthetic("bank")
+    held = extract(observe, known, transcript.view(Observer("server")))
+    pool = concatenate([first, second])
+    np.testing.assert_allclose(held.candidates[:, 0], -nearest(known.records, pool))
+    np.testing.assert_allclose(held.population[:, 0, 0], -nearest(known.population, pool))
+    for observer in (Observer("client", 0), Observer("outsider")):
+        assert observe.extract(transcript.view(observer), known, STREAM) is None
 
 
 def test_oracle_noisy_copies_of_members_are_found() -> None:
@@ -130,9 +143,9 @@ def test_a_view_without_images_holds_nothing() -> None:
             r"got tensors=\['labels'\]",
         ),
         (
-            {"inputs": torch.zeros(2, 6, 6), "labels": torch.zeros(2)},
-            r"expected inputs of shape \(m, c, h, w\), floating, in release 'synthetic' of round 0 from "
-            r"server, got inputs=\(2, 6, 6\) torch.float32",
+            {"inputs": torch.zeros(2, 36), "labels": torch.zeros(2)},
+            r"expected inputs of shape \(m, c, h, w\) or \(m, tokens, dimension\), floating, in release "
+            r"'synthetic' of round 0 from server, got inputs=\(2, 36\) torch.float32",
         ),
         (
             {"inputs": torch.zeros(2, 1, 6, 6, dtype=torch.uint8), "labels": torch.zeros(2)},
@@ -149,6 +162,10 @@ def test_a_view_without_images_holds_nothing() -> None:
         (
             {"inputs": torch.zeros(2, 3, 6, 6), "labels": torch.zeros(2)},
             r"expected inputs of shape \(1, 6, 6\), got inputs=\(3, 6, 6\)",
+        ),
+        (
+            {"inputs": torch.zeros(2, 6, 6), "labels": torch.zeros(2)},
+            r"expected inputs of shape \(1, 6, 6\), got inputs=\(6, 6\)",
         ),
     ],
 )

@@ -1,0 +1,84 @@
+"""Which released models an observation reads, and in which column each record meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from attacks._releases import net_of, owner, received
+from attacks.interface import Candidates, Floats, Signals
+from privfed.nets import NetSpec
+from privfed.records import Records
+from privfed.release import Release, View
+
+Artefact = Literal["update", "personal", "surrogate", "large"]
+Read = Callable[[tuple[Release, ...], Records, Records], tuple[Floats, Floats]]
+"""Signals of (models, members, population): shapes (models, n) and (models, z), NaN where unknown."""
+
+_OF_CLIENTS = ("update", "personal")
+
+
+def check_artefact(artefact: str) -> None:
+    """Refuse names that no model is released under.
+
+    Raises:
+        ValueError: naming those there are.
+    """
+    if artefact not in get_args(Artefact):
+        raise ValueError(
+            f"expected artefact to be one of {', '.join(get_args(Artefact))}, got artefact={artefact!r}"
+        )
+
+
+def released(view: View, artefact: Artefact) -> tuple[NetSpec, tuple[Release, ...]] | None:
+    """The models of that name with their architecture, less the broadcast made before any data were seen.
+
+    None when the view has none, or when one class leaves no label to be confident of.
+    """
+    releases = received(view, "weights", artefact)
+    if artefact == "surrogate":
+        releases = tuple(r for r in releases if r.round > 0)
+    if not releases:
+        return None
+    spec = net_of(view, "large" if artefact == "large" else "surrogate")
+    return (spec, releases) if spec.classes > 1 else None
+
+
+def laid_out(
+    artefact: Artefact, releases: tuple[Release, ...], candidates: Candidates, read: Read
+) -> Signals:
+    """Signals of the models: one query a round where they belong to a client, one a release where not.
+
+    A candidate is looked up in the models of its own client only, NaN in rounds without one.
+    """
+    if artefact not in _OF_CLIENTS:
+        members, population = read(releases, candidates.records, candidates.population)
+        return Signals(
+            members.T, population.T[..., np.newaxis], np.zeros(len(candidates.records), dtype=np.int64)
+        )
+    # Columns stand for the clients that have candidates, whichever took part: the shape must not
+    # depend on the federation.
+    owners = candidates.clients.cpu().numpy().astype(np.int64)
+    rounds = sorted({r.round for r in releases})
+    clients = int(owners.max(initial=-1)) + 1
+    of_candidates = np.full((len(owners), len(rounds)), np.nan)
+    of_population = np.full((len(candidates.population), len(rounds), clients), np.nan)
+    for client, own in _by_owner(releases).items():
+        if client >= clients:
+            continue
+        mine = np.flatnonzero(owners == client)
+        columns = np.searchsorted(rounds, [r.round for r in own])
+        members, population = read(
+            own, candidates.records.take(torch.from_numpy(mine)), candidates.population
+        )
+        of_candidates[np.ix_(mine, columns)] = members.T
+        of_population[:, columns, client] = population.T
+    return Signals(of_candidates, of_population, owners)
+
+
+def _by_owner(releases: tuple[Release, ...]) -> dict[int, tuple[Release, ...]]:
+    owners = sorted({owner(r) for r in releases})
+    return {k: tuple(r for r in releases if r.about == k) for k in owners}
