@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from defenses._dp_witness import Stated, Step, assumptions, watch
+from defenses._dp_witness import Stated, Step, assumptions, separate, watch
 from privfed.accounting import Accountant, calibrate
-from privfed.claims import Assumption
 from privfed.hooks import Spent
 from privfed.nets import Params, module_of, parameter_shapes
 from privfed.records import Records
@@ -150,6 +149,8 @@ class DpSgd:
         seen: list[Step] = []
         stated = self._stated(len(task.records))
         module = _per_sample(task)
+        with _without_hooks(module):
+            apart = separate(module._module, task.spec.input_shape)
         optimizer = self._optimizer(module, task.stream.child("noise"))
         optimizer.attach_step_hook(_in_turn(watch(stated, seen), _pull(task)))
         with _without_hook_warning():
@@ -158,7 +159,7 @@ class DpSgd:
         trained = {name: p.detach().clone() for name, p in module._module.named_parameters()}
         fixed = {name: task.start[name].detach().clone() for name in task.frozen}
         params = {name: {**trained, **fixed}[name] for name in task.start}
-        checked = (*assumptions(stated, seen), _separate(module._module))
+        checked = (*assumptions(stated, seen), apart)
         return Spent(params, self.event, checked, outside=(SIMULATED,))
 
     def _stated(self, records: int) -> Stated:
@@ -236,17 +237,6 @@ def _in_turn(look: Callable[[Any], None], pull: Callable[[Any], None] | None) ->
     return act
 
 
-def _separate(module: nn.Module) -> Assumption:
-    kinds = sorted(
-        {
-            type(layer).__name__
-            for layer in module.modules()
-            if next(layer.parameters(False), None) is not None
-        }
-    )
-    return Assumption("no layer mixes records", True, f"Opacus accepts every layer: {', '.join(kinds)}")
-
-
 @lru_cache(maxsize=256)
 def _noise_for(epsilon: float, delta: float, steps: int, rate: float, accountant: Accountant) -> float:
     return calibrate(lambda noise: _event(noise, rate, steps), epsilon, delta, accountant)
@@ -261,6 +251,14 @@ def _event(noise_multiplier: float, rate: float, steps: int) -> DpEvent:
 def _require(holds: bool, rule: str, **got: object) -> None:
     if not holds:
         raise ValueError(f"expected {rule}, got {', '.join(f'{k}={v}' for k, v in got.items())}")
+
+
+@contextmanager
+def _without_hooks(module: Any) -> Iterator[None]:
+    """What runs in here is no training: no activation is kept for per-sample gradients."""
+    module.disable_hooks()
+    yield
+    module.enable_hooks()
 
 
 @contextmanager
