@@ -115,10 +115,11 @@ def test_chunks_do_not_change_the_result(family: Any, monkeypatch: pytest.Monkey
     assert confidences(spec, stacked, noise(0, 0)).shape == (3, 0)
 
 
-def test_a_diverged_model_says_nothing() -> None:
+def test_a_diverged_model_is_refused() -> None:
+    """Scored, it would be NaN for every record and vanish from the audit."""
     params = {k: torch.full_like(v, torch.nan) for k, v in net(0).items()}
-    signals = extract(ModelConfidence(), candidates(4), server_view(weights(params, "large")))
-    assert np.isnan(signals.candidates).all()
+    with pytest.raises(ValueError, match=r"expected finite tensor '1\.bias' in release 'large'"):
+        ModelConfidence().extract(server_view(weights(params, "large")), candidates(4), STREAM)
 
 
 def broken(change: dict[str, torch.Tensor | None]) -> Params:

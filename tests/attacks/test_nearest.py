@@ -143,28 +143,28 @@ def test_a_view_without_images_holds_nothing() -> None:
             r"got tensors=\['labels'\]",
         ),
         (
-            {"inputs": torch.zeros(2, 36), "labels": torch.zeros(2)},
+            {"inputs": torch.zeros(2, 36), "labels": torch.arange(2)},
             r"expected inputs of shape \(m, c, h, w\) or \(m, tokens, dimension\), floating, in release "
             r"'synthetic' of round 0 from server, got inputs=\(2, 36\) torch.float32",
         ),
         (
-            {"inputs": torch.zeros(2, 1, 6, 6, dtype=torch.uint8), "labels": torch.zeros(2)},
+            {"inputs": torch.zeros(2, 1, 6, 6, dtype=torch.uint8), "labels": torch.arange(2)},
             r"got inputs=\(2, 1, 6, 6\) torch.uint8",
         ),
         (
-            {"inputs": torch.zeros(2, 1, 6, 6), "labels": torch.zeros(3)},
-            r"expected labels of shape \(2,\), in release .* got labels=\(3,\)",
+            {"inputs": torch.zeros(2, 1, 6, 6), "labels": torch.arange(3)},
+            r"expected labels of shape \(2,\), integers, in release .* got labels=\(3,\)",
         ),
         (
-            {"inputs": torch.full((2, 1, 6, 6), torch.nan), "labels": torch.zeros(2)},
+            {"inputs": torch.full((2, 1, 6, 6), torch.nan), "labels": torch.arange(2)},
             r"expected finite inputs in release 'synthetic' of round 0 from server, got inputs with NaN",
         ),
         (
-            {"inputs": torch.zeros(2, 3, 6, 6), "labels": torch.zeros(2)},
+            {"inputs": torch.zeros(2, 3, 6, 6), "labels": torch.arange(2)},
             r"expected inputs of shape \(1, 6, 6\), got inputs=\(3, 6, 6\)",
         ),
         (
-            {"inputs": torch.zeros(2, 6, 6), "labels": torch.zeros(2)},
+            {"inputs": torch.zeros(2, 6, 6), "labels": torch.arange(2)},
             r"expected inputs of shape \(1, 6, 6\), got inputs=\(6, 6\)",
         ),
     ],
