@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 Accountant = Literal["rdp", "pld"]
 
 CALIBRATION_TOLERANCE = 1e-4
-LARGEST_NOISE = 1e6
+SMALLEST_NOISE, LARGEST_NOISE = 1e-3, 1e6
+
+# PLD keeps the losses of one step, and of all steps together, in cells of one width: this one while both
+# reach no further than so many nats, else so wide that there are at most so many cells.
+_CELL = 1e-4
+_NEAR_OF_STEP, _NEAR = 25.0, 400.0
+_CELLS_OF_STEP, _CELLS = 50_000, 1_000_000
+_TAIL = 1e-15
+_NO_NOISE = 1e-6
 
 
 def epsilon(
@@ -45,6 +53,11 @@ def epsilon(
         neighbouring: how neighbouring data sets differ. A Gaussian event's noise is relative to the
             bound on one record's share of a sum, so replacing a record costs as much as half the
             noise would under add-or-remove-one.
+
+    PLD keeps losses in cells of 1e-4 nats, wider ones where they reach far, which is looser by less than
+    a thousandth and still an upper bound; where one step loses more than 5e4 nats, or all together
+    more than 1e6, the bound is RDP's. Gaussians of less noise than 1e-6, and what no number comes of,
+    cost infinity.
     """
     _require_delta(delta)
     if accountant not in get_args(Accountant):
@@ -61,10 +74,18 @@ def calibrate(
     Add-or-remove-one neighbours; more noise must never cost more. The result is within 1e-4 of the
     optimum of that accountant and never on the wrong side of it. PLD starts from the noise that RDP
     asks for, a tenth or so too much, because PLD is slow where the noise is far too small.
+
+    Raises:
+        ValueError: also where delta alone covers every use of a record, so that no noise is needed and
+            the promise would be empty, or where an epsilon asks for noise outside [1e-3, 1e6].
     """
     _require_delta(delta)
     if not (math.isfinite(target) and target > 0):
         raise ValueError(f"expected a finite epsilon > 0, got epsilon={target}")
+    if delta >= (chance := _chance_of_use(event_of(1.0))):
+        raise ValueError(
+            f"expected delta below {chance:.3g}, the chance that a record is used at all, got delta={delta:g}"
+        )
     if accountant == "rdp":
         return _search(event_of, target, delta, "rdp", 1.0, 2.0)
     # The orders that RDP tries cannot show an epsilon much below .02, whatever the noise.
@@ -77,18 +98,23 @@ def second_opinions(events: Iterable[DpEvent | None], delta: float) -> dict[str,
 
     The Poisson reading is what the events say. The shuffled reading is what holds if records were
     dealt out in fixed batches instead: no amplification, each record in ceil(rate x steps) steps
-    of each event. Empty when an event is None; the Opacus entries are left out for traces that are
-    not (Poisson-sampled) Gaussians, the only mechanism Opacus accounts for.
+    of each event. Empty when an event is None or adds no noise to speak of; the Opacus entries are left
+    out for traces that are not (Poisson-sampled) Gaussians, the only mechanism Opacus accounts for, and
+    PRV where losses reach so far that its grid would not fit in memory.
     """
     listed = tuple(events)
     if not listed or None in listed:
         return {}
     found = {f"{name_of(a)}, as sampled": epsilon(listed, delta, a) for a in get_args(Accountant)}
+    if not all(map(math.isfinite, found.values())):
+        return {}
     steps = [step for event in listed for step in _gaussians(event)]
     if None in steps:
         return found
     shuffled = [_full_gaussian(step) for step in steps if step is not None]
-    found |= _opacus([step for step in steps if step is not None], delta)
+    # PRV's grid does not widen: where losses reach this far it would fill the memory.
+    far = _cell(_trace(listed).event, "add_or_remove_one") > _CELL
+    found |= _opacus([step for step in steps if step is not None], delta, far)
     return found | {f"{name_of('pld')}, shuffled (no amplification)": epsilon(shuffled, delta)}
 
 
@@ -126,21 +152,65 @@ def _epsilon(trace: _Trace, delta: float, accountant: Accountant, neighbouring: 
 
     try:
         with _without_order_warnings():
-            fresh = _accountant(accountant, neighbouring)
-            return max(0.0, float(fresh.compose(trace.event).get_epsilon(delta)))
+            return _read(trace.event, delta, accountant, neighbouring)
     except UnsupportedEventError as error:
         raise ValueError(
             f"expected events that accountant {accountant!r} supports under {neighbouring}, got {trace.key}"
         ) from error
 
 
-def _accountant(name: Accountant, neighbouring: Neighbouring = "add_or_remove_one") -> Any:
+def _read(event: DpEvent, delta: float, accountant: Accountant, neighbouring: Neighbouring) -> float:
+    # Under less noise the accountants' own arithmetic overflows, and RDP then answers 0.
+    if any(step is not None and step[0] < _NO_NOISE for step in _gaussians(event)):
+        return math.inf
+    cell = _cell(event, neighbouring) if accountant == "pld" else None
+    # Cells of more than a nat say less than RDP does.
+    fresh = _accountant("rdp" if cell is not None and cell > 1 else accountant, neighbouring, cell)
+    value = float(fresh.compose(event).get_epsilon(delta))
+    return math.inf if math.isnan(value) else max(0.0, value)
+
+
+def _cell(event: DpEvent, neighbouring: Neighbouring) -> float:
+    """Width of PLD's cells, in nats: wider where losses reach so far that time or memory would run out.
+
+    One Gaussian step of noise s loses at most 1/(2 s^2) + 10/s, but for a tail below PLD's own truncation;
+    all steps together lose at most what RDP says at a failure probability next to nothing.
+    """
+    from dp_accounting import UnsupportedEventError
+
+    half = 0.5 if neighbouring == "replace_one" else 1.0
+    noises = [half * step[0] for step in _gaussians(event) if step is not None]
+    furthest = max((10 / s + 0.5 / s**2 for s in noises), default=0.0)
+    try:
+        together = float(_accountant("rdp", neighbouring).compose(event).get_epsilon(_TAIL))
+    except UnsupportedEventError:
+        together = 0.0
+    if furthest <= _NEAR_OF_STEP and together <= _NEAR:
+        return _CELL
+    return max(_CELL, furthest / _CELLS_OF_STEP, together / _CELLS)
+
+
+def _chance_of_use(event: DpEvent) -> float:
+    """How likely any step reads a given record; 1 for what is not a (Poisson-sampled) Gaussian."""
+    unused = 0.0
+    for step in _gaussians(event):
+        if step is None or step[1] >= 1:
+            return 1.0
+        unused += step[2] * math.log1p(-step[1])
+    return -math.expm1(unused)
+
+
+def _accountant(
+    name: Accountant, neighbouring: Neighbouring = "add_or_remove_one", cell: float | None = None
+) -> Any:
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld import PLDAccountant
     from dp_accounting.rdp import RdpAccountant
 
-    kind = RdpAccountant if name == "rdp" else PLDAccountant
-    return kind(neighboring_relation=NeighboringRelation[neighbouring.upper()])
+    relation = NeighboringRelation[neighbouring.upper()]
+    if name == "rdp":
+        return RdpAccountant(neighboring_relation=relation)
+    return PLDAccountant(relation, _CELL if cell is None else cell)
 
 
 def _search(
@@ -157,6 +227,10 @@ def _search(
     low = high = start
     while epsilon([event_of(low)], delta, accountant) <= target:
         low /= factor
+        if low < SMALLEST_NOISE:
+            raise ValueError(
+                f"expected an epsilon that asks for noise >= {SMALLEST_NOISE}, got epsilon={target}"
+            )
     while epsilon([event_of(high)], delta, accountant) > target:
         high *= factor
         if high > LARGEST_NOISE:
@@ -170,16 +244,19 @@ def _search(
     return float(found)
 
 
-def _opacus(steps: list[tuple[float, float, int]], delta: float) -> dict[str, float]:
+def _opacus(steps: list[tuple[float, float, int]], delta: float, far: bool) -> dict[str, float]:
     from opacus.accountants import PRVAccountant, RDPAccountant
 
     counts: Counter[tuple[float, float]] = Counter()
     for noise, rate, times in steps:
         counts[noise, rate] += times
     found = {}
+    history = [(*step, times) for step, times in counts.items()]
     for name, kind in (("RDP", RDPAccountant), ("PRV", PRVAccountant)):
+        if name == "PRV" and far:
+            continue
         accountant = kind()
-        accountant.history = [(*step, times) for step, times in counts.items()]
+        accountant.history = history
         with warnings.catch_warnings():
             # Opacus warns of log(0) at rate 1 and of its range of orders; the bounds hold all the same.
             warnings.simplefilter("ignore")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 
 import pytest
 from dp_accounting import (
@@ -15,6 +16,8 @@ from dp_accounting import (
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from privfed.accounting import Accountant, calibrate, describe, epsilon, second_opinions
 from privfed.claims import Assumption, max_tpr
@@ -218,6 +221,78 @@ def test_calibrated_noise_is_enough_and_hardly_more(target: float, accountant: A
 def test_a_target_beyond_the_reach_of_an_accountant_is_refused() -> None:
     with pytest.raises(ValueError, match="expected an epsilon that accountant 'rdp' can show, got epsilon="):
         calibrate(GaussianDpEvent, 1e-4, 1e-13, "rdp")
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_a_delta_that_covers_every_use_of_a_record_asks_for_no_noise_and_is_refused(
+    accountant: Accountant,
+) -> None:
+    """Where delta exceeds the chance that a record is drawn, no noise is little enough: no search ends."""
+    rule = "expected delta below 1e-06, the chance that a record is used at all, got delta=1e-05"
+    with pytest.raises(ValueError, match=rule):
+        calibrate(lambda noise: sampled(noise, 1e-6, 1), 8.0, DELTA, accountant)
+
+
+def test_a_target_that_asks_for_hardly_any_noise_is_refused() -> None:
+    told = re.escape("expected an epsilon that asks for noise >= 0.001, got epsilon=1000000000.0")
+    with pytest.raises(ValueError, match=told):
+        calibrate(GaussianDpEvent, 1e9, DELTA, "rdp")
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.01])
+def test_little_noise_has_its_price_by_wider_cells(noise: float) -> None:
+    """PLD at its usual width would hold up to 1e8 cells; the exact analysis gives the value."""
+    exact = epsilon_of_gaussian(1 / noise, DELTA)
+    found = epsilon([GaussianDpEvent(noise)], DELTA)
+    assert exact <= found <= exact * 1.001
+
+
+def epsilon_of_gaussian(mu: float, delta: float) -> float:
+    """Balle and Wang (2018, arXiv 1805.06530), Theorem 8, solved for epsilon."""
+
+    def excess(value: float) -> float:
+        growth = math.exp(value + norm.logcdf(-mu / 2 - value / mu))
+        return float(norm.cdf(mu / 2 - value / mu)) - growth - delta
+
+    return float(brentq(excess, 0, mu * mu + 20 * mu))
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_next_to_no_noise_is_bounded_without_filling_the_memory(accountant: Accountant) -> None:
+    """40 steps at noise .001: 38 GiB of cells at the usual width."""
+    found = epsilon([sampled(1e-3, 0.4, 40)], DELTA, accountant)
+    assert 1e6 < found < math.inf
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-160, 1e-320])
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_noise_under_which_the_arithmetic_overflows_costs_everything(
+    noise: float, accountant: Accountant
+) -> None:
+    """RDP of dp_accounting answers 0 at 1e-160."""
+    assert epsilon([sampled(noise, 0.4, 1)], DELTA, accountant) == math.inf
+    assert second_opinions([sampled(noise, 0.4, 1)], DELTA) == {}
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_an_answer_that_is_no_number_costs_everything(
+    accountant: Accountant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """max(0, NaN) is 0 in Python: a claim of perfect privacy."""
+    monkeypatch.setattr(f"dp_accounting.{accountant}.{ACCOUNTANTS[accountant]}.get_epsilon", nothing)
+    assert epsilon([sampled(1.5, 0.3, 7)], DELTA, accountant) == math.inf
+
+
+ACCOUNTANTS: dict[str, str] = {"rdp": "RdpAccountant", "pld": "PLDAccountant"}
+
+
+def nothing(*_: object) -> float:
+    return math.nan
+
+
+def test_prv_is_left_out_where_its_grid_would_fill_the_memory() -> None:
+    opinions = second_opinions([sampled(0.01, 0.4, 40)], DELTA)
+    assert sorted(name.split()[2].rstrip(",") for name in opinions) == ["PLD", "PLD", "RDP", "RDP"]
 
 
 # Formal bound on TPR at FPR .01 %, .1 %, 1 %, 10 % at delta 1e-5, to the printed digits.
