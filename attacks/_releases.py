@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -47,15 +49,29 @@ def weights(release: Release, spec: NetSpec) -> Params:
         ValueError: naming release and tensor when one is missing, unknown, of another shape, not
             floating point or not finite.
     """
-    shapes = parameter_shapes(spec)
-    for name in sorted(shapes.keys() | release.tensors.keys()):
-        _check_weight(release, name, shapes.get(name))
+    _check_weights(release, parameter_shapes(spec))
     return dict(release.tensors)
 
 
+def lacks_head(release: Release, spec: NetSpec) -> bool:
+    """Whether it is a representation sent without its head, which alone gives no label.
+
+    That is so when neither tensor of the head is there and everything else is; weights of which
+    anything else is missing are damaged.
+
+    Raises:
+        ValueError: as `weights`, of what a representation should hold.
+    """
+    head = head_names(spec)
+    if not set(head).isdisjoint(release.tensors):
+        return False
+    _check_weights(release, {k: v for k, v in parameter_shapes(spec).items() if k not in head})
+    return True
+
+
 def with_head(releases: tuple[Release, ...], spec: NetSpec) -> tuple[Release, ...]:
-    """Those that are whole models: a representation sent without its head gives no label."""
-    return tuple(r for r in releases if not set(head_names(spec)).isdisjoint(r.tensors))
+    """Those that are whole models."""
+    return tuple(r for r in releases if not lacks_head(r, spec))
 
 
 def stack(releases: tuple[Release, ...], spec: NetSpec) -> Params:
@@ -107,6 +123,11 @@ def _require(holds: bool, release: Release, rule: str, got: Tensor) -> None:
         raise ValueError(
             f"expected {rule}, in {describe(release)}, got {name}={tuple(got.shape)} {got.dtype}"
         )
+
+
+def _check_weights(release: Release, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name in sorted(shapes.keys() | release.tensors.keys()):
+        _check_weight(release, name, shapes.get(name))
 
 
 def _check_weight(release: Release, name: str, shape: tuple[int, ...] | None) -> None:
