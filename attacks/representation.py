@@ -8,7 +8,7 @@ completed model then says is read as in `confidence`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,14 +17,14 @@ from torch import Tensor
 from attacks._heads import fitted_head
 from attacks._models import Artefact, check_artefact, laid_out, released
 from attacks._references import known_mean
-from attacks._releases import lacks_head, stack
+from attacks._releases import lacks_head, weights
 from attacks.confidence import ModelConfidence, confidences
 from attacks.interface import Bools, Candidates, Floats, Signals
 from privfed.nets import NetSpec, Params, head_names
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Release, View
-from privfed.training import represent
+from privfed.training import represent, stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,12 @@ def _every_other(labels: Tensor) -> Bools:
 def _completed(spec: NetSpec, releases: tuple[Release, ...], records: Records, strength: float) -> Params:
     """The released models stacked, each that lacks its head with one fitted on `records`."""
 
-    def whole(release: Release) -> Release:
+    def whole(release: Release) -> Params:
         if not lacks_head(release, spec):
-            return release
-        features = represent(spec, dict(release.tensors), records.inputs).double().cpu().numpy()
+            return weights(release, spec)
+        shared = dict(release.tensors)
+        features = represent(spec, shared, records.inputs).double().cpu().numpy()
         head = fitted_head(features, records.labels.cpu().numpy(), spec.classes, strength)
-        return replace(release, tensors={**release.tensors, **dict(zip(head_names(spec), head, strict=True))})
+        return shared | dict(zip(head_names(spec), head, strict=True))
 
-    return stack(tuple(whole(r) for r in releases), spec)
+    return stack([whole(r) for r in releases])

@@ -216,10 +216,11 @@ def test_features_that_never_vary_do_no_harm() -> None:
     assert not weight[:, 2].any()
 
 
-def test_a_diverged_representation_says_nothing() -> None:
-    lost = {k: torch.full_like(v, torch.nan) for k, v in shared(1).items()}
-    view = server_view(weights(lost, "surrogate", 1))
-    signals = extract(RepresentationConfidence(), known(public=True), view)
+def test_features_beyond_all_bounds_say_nothing() -> None:
+    vast = {k: v * 1e30 for k, v in shared(1).items()}
+    about = known(public=True)
+    huge = replace(about, public=Records(about.public.inputs * 1e30, about.public.labels))
+    signals = extract(RepresentationConfidence(), huge, server_view(weights(vast, "surrogate", 1)))
     assert np.isnan(signals.candidates).all()
     assert np.isnan(signals.population).all()
 
