@@ -171,10 +171,10 @@ def _accuracies(finding: Finding) -> list[tuple[str, NDArray[np.float64]]]:
 
 
 def tradeoffs(findings: Sequence[Finding]) -> tuple[TradeOff, ...]:
-    """Worst AUC of each observer against the accuracy of the delivered model."""
+    """Worst AUC of each observer against the accuracy of the delivered model, where that has one."""
     rows = []
     for f in findings:
-        if f.arm.role == "control":
+        if f.arm.role == "control" or not f.has("large"):
             continue
         for observer in OBSERVERS:
             usable = [

@@ -31,11 +31,12 @@ class Finding:
     decoys: tuple[Evidence, ...]
 
     def correct(self, model: str) -> NDArray[np.float64]:
-        """Whether "surrogate" or "large" was right on each test record, shape (F, test)."""
-        return np.stack([k.correct[model] for k in self.played.kept]).astype(np.float64)
+        """Whether "surrogate" or "large" was right on each test record, shape (F, test); NaN without one."""
+        nothing = np.full(len(self.setting.test), np.nan)
+        return np.stack([k.correct.get(model, nothing) for k in self.played.kept]).astype(np.float64)
 
     def has(self, model: str) -> bool:
-        """Whether there is such a model: a broadcast without a head, for one, predicts nothing."""
+        """Whether there is such a model, with a head that somebody trained."""
         return all(model in k.correct for k in self.played.kept)
 
     @property

@@ -25,7 +25,7 @@ from audits.setting import Setting, key_of
 from privfed.federation import Federation, Outcome, run
 from privfed.ledger import claim
 from privfed.nets import Params, head_names
-from privfed.pipelines.interface import World
+from privfed.pipelines.interface import Personalised, World
 from privfed.records import Records
 from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
 
@@ -229,6 +229,8 @@ def _kept(
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
     if not _predicts(outcome.transcript):
         del models["surrogate"]
+    if _untrained_head(setting, arm, outcome, federation):
+        del models["large"]
     test = setting.test.to(setting.device)
     correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
     return store.Kept(correct, promise, seconds, personal_accuracy(setting, outcome.personal, number))
@@ -238,6 +240,15 @@ def _predicts(transcript: Transcript) -> bool:
     """Whether what was broadcast last has a head; a representation alone gives no label."""
     sent = [r for r in transcript.releases if r.name == "surrogate"]
     return set(head_names(transcript.nets["surrogate"])) <= set(sent[-1].tensors)
+
+
+def _untrained_head(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation) -> bool:
+    """Whether the delivered model ends in the head it began with: its labels are guesses of nobody."""
+    if not isinstance(arm.pipeline, Personalised):
+        return False
+    (state,) = arm.pipeline.init(_world(setting, arm), [federation.stream.child("init")])
+    head = head_names(setting.world.surrogate)
+    return all(torch.equal(state.surrogate[name], outcome.large[name]) for name in head)
 
 
 def _read(

@@ -38,8 +38,8 @@ class Kept:
     """What is kept of one federation beside its transcript.
 
     Attributes:
-        correct: by model ("large", and "surrogate" where the broadcast model can predict): uint8, shape
-            (test,): 1 where it was right.
+        correct: by model ("surrogate", "large"), uint8, shape (test,): 1 where it was right. A model
+            without a head, or with one that nobody trained, is left out.
         claim: the formal statement of the run, or None.
         seconds: processor time it took.
         personal: shape (test,): share of the clients that the record is meant for whose own model was

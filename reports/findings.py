@@ -24,6 +24,7 @@ from reports.wording import compare
 RECONSTRUCTION = "NISTAML.032"
 MEMBERSHIP = "NISTAML.033"
 PROPERTY = "NISTAML.034"
+NOWHERE = "nowhere"
 SEVERITY: tuple[VerdictKind, ...] = ("FAIL", "ERROR", "INCONCLUSIVE", "PASS")
 
 T = TypeVar("T")
@@ -84,10 +85,13 @@ def roles(record: Record) -> dict[str, str]:
 
 
 def titles(record: Record) -> dict[str, str]:
-    """Title by id of every arm and setting; an id without a title stands for itself."""
+    """Title by id of every arm and setting; an id without a title stands for itself.
+
+    A check that was evaluated nowhere has neither: its ids are empty.
+    """
     named = {a.id: a.title for a in record.arms} | {s.id: s.title for s in record.settings}
     ids = arm_order(record) + setting_order(record)
-    return {i: i for i in ids} | {i: title for i, title in named.items() if title}
+    return {i: i or NOWHERE for i in ids} | {i: title for i, title in named.items() if title}
 
 
 def strongest(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -54,7 +54,7 @@ def _context(record: Record) -> dict[str, Any]:
     return {
         "record": record,
         "names": findings.titles(record),
-        "series": {arm: i for i, arm in enumerate(findings.arm_order(record))},
+        "series": {arm: i for i, arm in enumerate(a for a in findings.arm_order(record) if a)},
         "roles": findings.roles(record),
         "checks": checklist.checklist(record),
         "bars": {f"check-{i}": bar for i, bar in enumerate(bars.bars(record.checks), start=1)},

@@ -253,6 +253,12 @@ def test_the_draw_of_federations_knows_neither_scores_nor_membership() -> None:
     assert set(np.bincount((drawn // 100).astype(int), minlength=6) > 5) == {True}
 
 
+def test_a_model_that_was_never_measured_has_no_accuracy_and_a_reason() -> None:
+    found = federated_mean(np.full((3, 4), np.nan), 0.9)
+    assert (found.value, found.lower, found.upper) == (None, None, None)
+    assert found.reason == "no record was evaluated"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

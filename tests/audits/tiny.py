@@ -115,6 +115,14 @@ arms:
       head: {epochs: 2, batch: 16, lr: 0.1}
       representation: {epochs: 2, batch: 16, lr: 0.1}
       generator: {size: 16, hidden: 8, epochs: 1, steps: 1, sub_batch: 4, bound: 2.0}
+  - id: fedrep
+    title: FedRep
+    role: baseline
+    pipeline: fedrep
+    options:
+      rounds: 2
+      head: {epochs: 2, batch: 16, lr: 0.1}
+      representation: {epochs: 2, batch: 16, lr: 0.1}
   - id: positive-twin
     title: Positive twin
     role: control

@@ -174,3 +174,14 @@ def test_a_large_record_stays_under_a_megabyte() -> None:
     html = render(large())
     assert read(html).unbalanced == []
     assert len(html.encode()) < 1_000_000
+
+
+def test_a_check_that_was_evaluated_nowhere_says_so_and_has_no_marker() -> None:
+    record = example()
+    lost = record.checks[0].model_copy(
+        update={"setting": "", "arm": "", "estimate": None, "verdict": "INCONCLUSIVE"}
+    )
+    text = render(record.model_copy(update={"checks": (*record.checks, lost)}))
+    page = read(text)
+    assert f"{lost.id} nowhere" in " ".join(page.text.split())
+    assert text.count('<span class="arm">nowhere</span>') >= 2
