@@ -124,9 +124,10 @@ def _read(release: Release) -> Generator:
                 f"got {name}={tuple(tensors[name].shape)} {tensors[name].dtype}"
             )
     labels = tensors["bank.labels"]
-    if not m or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if not (m and whole and 0 <= int(labels.min()) <= int(labels.max()) < classes):
         raise ValueError(
-            f"expected labels from 0 to {classes - 1} in the bank of {describe(release)}, "
+            f"expected whole labels from 0 to {classes - 1} in the bank of {describe(release)}, "
             f"got bank.labels={sorted(set(labels.tolist()))[:9]}"
         )
     return _folded(tensors)
@@ -142,7 +143,8 @@ def _present(release: Release, name: str) -> Tensor:
 
 def _folded(t: dict[str, Tensor]) -> Generator:
     """The first layer and its normalisation as one affine function of noise and label."""
-    noise, embedding, labels = t["bank.noise"], t["bank.embedding"], t["bank.labels"].long()
+    t = {n: v.long() if n == "bank.labels" else v.float() for n, v in t.items()}
+    noise, embedding, labels = t["bank.noise"], t["bank.embedding"], t["bank.labels"]
     hidden = F.linear(torch.cat([noise, embedding[labels]], 1), t["0.weight"], t["0.bias"])
     scale = t["1.weight"] / (hidden.var(0, unbiased=False) + _EPS).sqrt()
     by_label = F.linear(embedding, t["0.weight"][:, NOISE:], t["0.bias"])

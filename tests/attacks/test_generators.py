@@ -59,6 +59,13 @@ def test_what_it_makes_of_one_noise_does_not_depend_on_the_others() -> None:
     assert not torch.allclose(alone[:1], found.make(found.noise[4:5], found.labels[4:5]), atol=1e-2)
 
 
+def test_other_number_formats_are_read_too() -> None:
+    params = trained(IMAGES)
+    wide = {k: v.int() if k == "bank.labels" else v.double() for k, v in params.items()}
+    plain, other = only(params), only(wide)
+    torch.testing.assert_close(other.make(plain.noise, plain.labels), plain.make(plain.noise, plain.labels))
+
+
 def test_generators_by_hand_make_what_they_say() -> None:
     records = noise(7, 0)
     steps = only(plateaus(records, 5, seed=3))
@@ -107,11 +114,15 @@ def test_the_newest_come_first_and_what_was_published_counts_once() -> None:
         ),
         (
             {"bank.labels": torch.full((30,), 5)},
-            r"expected labels from 0 to 4 in the bank of release 'generator' .* got bank.labels=\[5\]",
+            r"expected whole labels from 0 to 4 in the bank of release 'generator' .* got bank.labels=\[5\]",
+        ),
+        (
+            {"bank.labels": torch.full((30,), 0.5)},
+            r"expected whole labels from 0 to 4 in the bank of .* got bank.labels=\[0.5\]",
         ),
         (
             {"bank.labels": torch.zeros(0, dtype=torch.int64), "bank.noise": torch.zeros(0, 64)},
-            r"expected labels from 0 to 4 in the bank of .* got bank.labels=\[\]",
+            r"expected whole labels from 0 to 4 in the bank of .* got bank.labels=\[\]",
         ),
     ],
 )
