@@ -127,13 +127,20 @@ def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> 
     scores = None
     if signals is not None:
         try:
-            scores = score_all(probe, signals, included)
+            scores = _checked(score_all(probe, signals, included), included.shape)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             crashed = f"{type(error).__name__}: {error}"
     if scores is not None and probe.observer.role == "client":
         # A client knows its own records; what it learns of the others' is what counts.
         scores = np.where(setting.candidates.clients.numpy() == probe.observer.client, np.nan, scores)
     return Evidence(probe, scores, included, canaries, stream, crashed)
+
+
+def _checked(scores: Floats, shape: tuple[int, ...]) -> Floats:
+    """The scores as numbers of the right shape: nothing else may reach the statistics."""
+    if scores.shape != shape:
+        raise ValueError(f"expected scores of shape ({shape[1]},), got shape={scores.shape[1:]}")
+    return scores.astype(np.float64, copy=False)
 
 
 __all__ = ["Evidence", "blind_auc", "decoy", "gather"]

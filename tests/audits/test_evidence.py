@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from attacks.interface import Bools, Candidates, Floats, Signals
 from attacks.rmia import Rmia
@@ -118,6 +121,27 @@ def test_a_crash_while_scoring_is_part_of_the_evidence(monkeypatch: pytest.Monke
     assert found["LiRA online"].crashed == ""
     with pytest.raises(ValueError, match="expected scores, got none for RMIA"):
         found["RMIA"].estimate("auc", None, "all", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (np.zeros((20, 1)), r"expected scores of shape \(20,\), got shape=\(20, 1\)"),
+        (np.zeros(19), r"expected scores of shape \(20,\), got shape=\(19,\)"),
+        (np.zeros(()), r"expected scores of shape \(20,\), got shape=\(\)"),
+        (np.array(["high"] * 20), "could not convert string to float: .*high.*"),
+    ],
+)
+def test_scores_of_another_kind_are_a_crash_of_that_attack_alone(
+    made: NDArray[Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would stop the whole audit once it comes to statistics, with everything trained."""
+    monkeypatch.setattr(Rmia, "score", lambda *_: made)
+    (setting,) = null_settings([1], 20)
+    found = {p.name: gather(p, played(setting, 4), setting) for p in model_probes()}
+    assert re.fullmatch(f"ValueError: {message}", found["RMIA"].crashed)
+    assert found["RMIA"].scores is None
+    assert found["LiRA online"].crashed == ""
 
 
 def test_what_a_view_did_not_show_has_no_scores_and_no_crash() -> None:
