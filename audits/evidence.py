@@ -22,6 +22,9 @@ from audits.statistics import auc_at, federated_auc, one_score_per_unit
 from privfed.randomness import Stream
 from reports.record import Estimate, RocPoint
 
+MISSING_LEVEL = 1 - 0.05 / 2 / 1000
+"""Of each bound on the AUC of being unscored: 5 % shared by a thousand attacks on arms."""
+
 BLIND_COMPONENTS = 32
 BLIND_FOLDS = 5
 
@@ -130,6 +133,8 @@ def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> 
             scores = _checked(score_all(probe, signals, included), included.shape)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             crashed = f"{type(error).__name__}: {error}"
+    if scores is not None and (gap := _gap(scores, included)):
+        scores, crashed = None, gap
     if scores is not None and probe.observer.role == "client":
         # A client knows its own records; what it learns of the others' is what counts.
         scores = np.where(setting.candidates.clients.numpy() == probe.observer.client, np.nan, scores)
@@ -141,6 +146,23 @@ def _checked(scores: Floats, shape: tuple[int, ...]) -> Floats:
     if scores.shape != shape:
         raise ValueError(f"expected scores of shape ({shape[1]},), got shape={scores.shape[1:]}")
     return scores.astype(np.float64, copy=False)
+
+
+def _gap(scores: Floats, included: Bools) -> str:
+    """Why scores that are missing void the rest; empty where none are, or they are missing at random.
+
+    Statistics leave out what is not scored. That is sound for records whose client sat out, say; it
+    hides a leak if whole federations diverged, or if the members that stand out most are those left out.
+    """
+    missing = np.isnan(scores)
+    if silent := int(missing.all(axis=1).sum()):
+        return f"{silent} of {len(scores)} federations gave no score"
+    if not missing.any():
+        return ""
+    estimate = federated_auc(missing.astype(np.float64), included, MISSING_LEVEL)
+    if estimate.lower is None or estimate.upper is None or estimate.lower <= 0.5 <= estimate.upper:
+        return ""
+    return "whether a record is scored depends on its membership"
 
 
 __all__ = ["Evidence", "blind_auc", "decoy", "gather"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -142,6 +143,50 @@ def test_scores_of_another_kind_are_a_crash_of_that_attack_alone(
     assert re.fullmatch(f"ValueError: {message}", found["RMIA"].crashed)
     assert found["RMIA"].scores is None
     assert found["LiRA online"].crashed == ""
+
+
+def unscored(monkeypatch: pytest.MonkeyPatch, hide: Callable[[Floats, Bools], Bools]) -> Evidence:
+    """What the loss attack finds in 12 federations where some scores are NaN."""
+    (setting,) = null_settings([1], 200)
+    game = played(setting, 12)
+    whole = score_all(model_probes()[0], game.signals[read_key(model_probes()[0])] or (), game.included)
+    scores = np.where(hide(whole, game.included), np.nan, whole)
+    monkeypatch.setattr("audits.evidence.score_all", lambda *_: scores)
+    return gather(model_probes()[0], game, setting)
+
+
+@pytest.mark.parametrize("silent", [1, 11, 12])
+def test_federations_without_a_score_never_vanish(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is left would be judged as if it were the whole audit."""
+    found = unscored(monkeypatch, lambda scores, _: np.arange(12)[:, None] * np.ones_like(scores) < silent)
+    assert (found.scores, found.crashed) == (None, f"{silent} of 12 federations gave no score")
+
+
+def test_members_that_go_unscored_more_often_are_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three in ten members stand out and are NaN: what remains looks like chance."""
+    rng = np.random.default_rng(0)
+    found = unscored(monkeypatch, lambda scores, bits: bits & (rng.random(scores.shape) < 0.3))
+    assert (found.scores, found.crashed) == (None, "whether a record is scored depends on its membership")
+
+
+@pytest.mark.parametrize("by", ["record", "federation and record", "cell"])
+def test_scores_missing_whoever_is_a_member_are_left_out(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sat out leaves its records unscored; membership has no part in it."""
+
+    def hide(scores: Floats, _: Bools) -> Bools:
+        rng, (f, n) = np.random.default_rng(4), scores.shape
+        clients = np.arange(n) % 4
+        masks: dict[str, Bools] = {
+            "record": np.tile(rng.random(n) < 0.2, (f, 1)),
+            "federation and record": rng.integers(0, 4, (f, 1)) == clients,
+            "cell": rng.random((f, n)) < 0.1,
+        }
+        return masks[by]
+
+    found = unscored(monkeypatch, hide)
+    assert found.crashed == ""
+    assert found.scores is not None
+    assert 0.05 < np.isnan(found.scores).mean() < 0.3
 
 
 def test_what_a_view_did_not_show_has_no_scores_and_no_crash() -> None:
