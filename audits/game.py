@@ -64,8 +64,9 @@ class Played:
 
     Attributes:
         included: shape (F, n): who was in.
-        signals: by read key: one entry per federation, or None where a view said nothing of it.
-        failures: by read key: why it could not be read, where it crashed.
+        signals: by read key: one entry per federation, or None where no view said anything of it, or
+            it could not be read.
+        failures: by read key: why it could not be read, where it crashed or some views said nothing.
         kept: what each federation left beside its transcript.
     """
 
@@ -164,6 +165,9 @@ def read_back(jobs: Sequence[Job]) -> Played:
         found = tuple(s for s in read if s is not None)
         signals[key] = found if len(found) == len(folders) else None
         failures |= {key: crashed[0]} if crashed else {}
+        if found and len(found) < len(folders):
+            # Nothing to read anywhere is an arm without that release; here or there is a fault.
+            failures[key] = f"{len(folders) - len(found)} of {len(folders)} federations showed nothing"
     return Played(included, signals, failures, tuple(store.recall(f) for f in folders))
 
 
@@ -262,10 +266,9 @@ def _read(
         view = transcript.view(_with_means(observer))
         try:
             signals = observation.extract(view, job.setting.candidates, stream.child(key))
+            store.keep_signals(folder, key, signals)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             store.keep_failure(folder, key, f"{type(error).__name__}: {error}")
-        else:
-            store.keep_signals(folder, key, signals)
 
 
 def _with_means(observer: Observer) -> Observer:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from attacks.confidence import ModelConfidence
+from attacks.interface import Signals
 from audits import game, store
 from audits.coverage import probes
 from audits.game import Job, jobs_of, members_of, play, read_back, read_key
@@ -139,6 +140,39 @@ def test_an_observation_that_crashes_is_noted_and_mended(
         play(work, 1, ignore)
     assert read_back(work).failures == {key: "ValueError: planted"}
     assert read_back(work).signals[key] is None
+    play(work, 1, ignore)
+    assert read_back(work).failures == {}
+
+
+def test_a_federation_that_shows_nothing_where_others_do_is_a_failure(
+    setting: Setting, arms: dict[str, Arm], root: Path
+) -> None:
+    """Not "not applicable": the row of the attack would vanish for the one that said nothing."""
+    work = jobs(setting, arms["null-twin"], root)
+    play(work, 1, ignore)
+    key = next(read_key(p) for p in probes() if p.artefact == "released model")
+    folder = work[0].folders[2]
+    was = store.recall_signals(folder, key)
+    store.keep_signals(folder, key, None)
+    found = read_back(work)
+    store.keep_signals(folder, key, was)
+    assert (found.signals[key], found.failures) == (None, {key: "1 of 6 federations showed nothing"})
+    assert read_back(work).failures == {}
+
+
+def test_what_an_observation_may_not_return_is_a_failure_of_its_own(
+    setting: Setting, arms: dict[str, Arm], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be kept must not stop the jobs of an arm that was trained."""
+    work = jobs(setting, arms["null-twin"], root)
+    play(work, 1, ignore)
+    key = next(read_key(p) for p in probes() if p.artefact == "released model")
+    for folder in work[1].folders:
+        (folder / f"signals-{key}.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelConfidence, "extract", lambda *_: Signals([["high"]], [], []))  # type: ignore[arg-type]
+        play(work, 1, ignore)
+    assert list(read_back(work).failures) == [key]
     play(work, 1, ignore)
     assert read_back(work).failures == {}
 
