@@ -27,7 +27,7 @@ from privfed.ledger import claim
 from privfed.nets import Params, head_names
 from privfed.pipelines.interface import Personalised, World
 from privfed.records import Records
-from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript
+from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript, View
 
 LOCK_STEP = 4
 
@@ -260,10 +260,11 @@ def _read(
 ) -> None:
     transcript = store.transcript(folder)
     means = _class_means(members_of(job.setting, federation), job.setting.world.surrogate.classes)
-    transcript = Transcript((*transcript.releases, *means), transcript.nets)
     stream = job.setting.stream.child("observe", federation)
     for key, observer, observation in unread:
-        view = transcript.view(_with_means(observer))
+        wanted = getattr(observation, "artefact", "")
+        handed = tuple(m for m in means if m.name == wanted)
+        view = _handed(transcript, handed, observer) if handed else transcript.view(observer)
         try:
             signals = observation.extract(view, job.setting.candidates, stream.child(key))
             store.keep_signals(folder, key, signals)
@@ -271,9 +272,14 @@ def _read(
             store.keep_failure(folder, key, f"{type(error).__name__}: {error}")
 
 
-def _with_means(observer: Observer) -> Observer:
-    """The observer of the class-mean baseline, which is handed the true means beside what it saw."""
-    return replace(observer, holds=observer.holds | {"class_means"}) if observer.holds else observer
+def _handed(transcript: Transcript, means: tuple[Release, ...], observer: Observer) -> View:
+    """The view of the class-mean baseline, which is handed the true means beside what it saw.
+
+    No attack is: its view holds what this observer saw and nothing else.
+    """
+    holds = observer.holds | {m.name for m in means} if observer.holds else observer.holds
+    extended = Transcript((*transcript.releases, *means), transcript.nets)
+    return extended.view(replace(observer, holds=holds))
 
 
 def _class_means(clients: Sequence[Records], classes: int) -> list[Release]:

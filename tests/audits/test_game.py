@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attacks.confidence import ModelConfidence
-from attacks.interface import Signals
+from attacks.interface import Candidates, Signals
 from audits import game, store
 from audits.coverage import probes
 from audits.game import Job, jobs_of, members_of, play, read_back, read_key
 from audits.plan import Arm, read_plan
 from audits.setting import Setting, key_of, prepare
 from privfed.datasets import load
+from privfed.randomness import Stream
 from privfed.records import concatenate
+from privfed.release import Observer, View
 from tests.audits import tiny
 
 FEDERATIONS = 6
@@ -175,6 +177,46 @@ def test_what_an_observation_may_not_return_is_a_failure_of_its_own(
     assert list(read_back(work).failures) == [key]
     play(work, 1, ignore)
     assert read_back(work).failures == {}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """An observation that notes what it is given to read."""
+
+    artefact: str
+    seen: dict[str, set[str]]
+
+    def extract(self, view: View, candidates: Candidates, stream: Stream) -> None:
+        self.seen[f"{self.artefact} by {view.observer.role}"] = {r.name for r in view.releases}
+
+
+def test_only_the_baseline_of_that_name_is_handed_the_true_class_means(
+    setting: Setting, arms: dict[str, Arm], root: Path
+) -> None:
+    """An attack that could read them would find the members' own average, which nobody released."""
+    work = jobs(setting, arms["null-twin"], root)
+    play(work, 1, ignore)
+    seen: dict[str, set[str]] = {}
+    outsider = Observer("outsider", holds=frozenset({"synthetic"}))
+    reads = [
+        (f"names-{i}", observer, Names(artefact, seen))
+        for i, (observer, artefact) in enumerate(
+            (o, a)
+            for o in (outsider, Observer("server"))
+            for a in ("synthetic", "class_means", "client_means")
+        )
+    ]
+    game._read(work[0], 0, work[0].folders[0], reads)
+    means = {view: names & {"class_means", "client_means"} for view, names in seen.items()}
+    assert means == {
+        "synthetic by outsider": set(),
+        "class_means by outsider": {"class_means"},
+        "client_means by outsider": set(),
+        "synthetic by server": set(),
+        "class_means by server": {"class_means"},
+        "client_means by server": {"client_means"},
+    }
+    assert "update" in seen["synthetic by server"]
 
 
 def test_a_crash_in_one_job_lets_the_others_finish(
