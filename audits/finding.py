@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from audits.evidence import Evidence
 from audits.game import Job, Played
 from audits.plan import Arm
 from audits.setting import Setting
-from privfed.claims import Claim
+from privfed.claims import Assumption, Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,18 @@ class Finding:
 
     @property
     def claim(self) -> Claim | None:
-        """The weakest claim over the federations; None where any federation makes none."""
+        """What all federations promise at least; None where any federation makes none.
+
+        The largest epsilon, everything that any leaves out, and every assumption of any: verified only
+        where each run verified it, else with the evidence of the first that did not.
+        """
         promises = [k.claim for k in self.played.kept if k.claim is not None]
         if len(promises) < len(self.played.kept):
             return None
-        return max(promises, key=lambda p: (not p.verified, p.epsilon))
+        worst = max(promises, key=lambda p: p.epsilon)
+        made: dict[str, Assumption] = {}
+        for assumption in (a for p in promises for a in p.assumptions):
+            known = made.setdefault(assumption.name, assumption)
+            made[assumption.name] = known if not known.verified else assumption
+        outside = tuple(dict.fromkeys(name for p in promises for name in p.outside))
+        return replace(worst, outside=outside, assumptions=tuple(made.values()))
