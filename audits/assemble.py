@@ -15,7 +15,7 @@ from audits.coverage import OBSERVERS, UNTESTED, Probe, left_out
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.finding import Finding
-from audits.plan import ReadyPlan, trainings
+from audits.plan import ReadyPlan
 from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
 from audits.statistics import federated_mean
@@ -269,17 +269,18 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
 
 
 @cache
-def _opinions(hook: Hashable, trainings: int, delta: float) -> dict[str, float]:
-    """Epsilon by other accountants; the same in every setting, and seconds to compute."""
+def _opinions(hook: Hashable, spent: int, delta: float) -> dict[str, float]:
+    """Epsilon by other accountants of so many trainings; seconds to compute, and often asked again."""
     event = getattr(hook, "event", None)
-    return {} if event is None else second_opinions([event] * trainings, delta)
+    return {} if event is None else second_opinions([event] * spent, delta)
 
 
 def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
     if claim is None:
         return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
     hook = cast(Hashable, finding.arm.hooks.local)
-    opinions = _opinions(hook, trainings(finding.arm.pipeline), claim.delta)
+    # What the client did that trained most, not what the plan allows: the claim speaks of the same.
+    opinions = _opinions(hook, max(k.spent for k in finding.played.kept), claim.delta)
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,

@@ -237,7 +237,9 @@ def _kept(
         del models["large"]
     test = setting.test.to(setting.device)
     correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
-    return store.Kept(correct, promise, seconds, personal_accuracy(setting, outcome.personal, number))
+    spent = max(map(len, outcome.ledger.events.values()), default=0)
+    own = personal_accuracy(setting, outcome.personal, number)
+    return store.Kept(correct, promise, seconds, own, spent)
 
 
 def _predicts(transcript: Transcript) -> bool:

@@ -44,12 +44,14 @@ class Kept:
         seconds: processor time it took.
         personal: shape (test,): share of the clients that the record is meant for whose own model was
             right, NaN where it is for nobody; None where clients have no models of their own.
+        spent: privacy events of the client that has most of them.
     """
 
     correct: dict[str, NDArray[np.uint8]]
     claim: Claim | None
     seconds: float
     personal: NDArray[np.float64] | None = None
+    spent: int = 0
 
 
 def default_root() -> Path:
@@ -95,7 +97,7 @@ def keep(folder: Path, transcript: Transcript, kept: Kept) -> None:
     own: dict[str, NDArray[Any]] = {} if kept.personal is None else {PERSONAL: kept.personal}
     save_file({**kept.correct, **own}, folder / CORRECT)
     claim = None if kept.claim is None else asdict(kept.claim)
-    write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds})
+    write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds, "spent": kept.spent})
 
 
 def recall(folder: Path) -> Kept:
@@ -105,7 +107,7 @@ def recall(folder: Path) -> Kept:
         correct = load_file(folder / CORRECT)
         personal = correct.pop(PERSONAL, None)
         claim = None if outcome["claim"] is None else _claim(outcome["claim"])
-        return Kept(correct, claim, float(outcome["seconds"]), personal)
+        return Kept(correct, claim, float(outcome["seconds"]), personal, int(outcome["spent"]))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"expected a federation kept whole, got {folder}: {error}") from error
 

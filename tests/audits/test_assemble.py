@@ -20,8 +20,9 @@ DP_ARM = """\
   - id: fedavg-dp
     title: FedAvg with DP-SGD
     pipeline: fedavg
-    options: {rounds: 1, local: {epochs: 1, batch: 16, lr: 0.1}}
+    options: {rounds: 6, fraction: 0.5, local: {epochs: 1, batch: 16, lr: 0.1}}
 """
+"""One of two clients a round: no client trains in all six."""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,16 @@ def test_the_claim_travels_with_its_arm_alone(record: Record) -> None:
     assert "number of records of each client" in claiming.outside
     bounds = [claiming.max_tpr[k] for k in ("0.0001", "0.001", "0.01", "0.1")]
     assert bounds == sorted(bounds)
+
+
+def test_other_accountants_speak_of_the_same_trainings_as_the_claim(record: Record) -> None:
+    """Of the client that took part most often, not of one that was there in every round."""
+    (card,) = (d for d in record.dp if d.arm == "fedavg-dp")
+    assert card.epsilon is not None
+    named = {name.split()[-3]: value for name, value in card.epsilons.items() if "as sampled" in name}
+    (own,) = (v for name, v in card.epsilons.items() if name == f"{card.accountant}, as sampled")
+    assert own == pytest.approx(card.epsilon)
+    assert named["RDP,"] > card.epsilon
 
 
 def test_leakage_stands_against_the_accuracy_of_the_same_arm(record: Record) -> None:

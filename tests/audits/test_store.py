@@ -27,7 +27,7 @@ def transcript() -> Transcript:
 
 
 def keep(folder: Path, claim: Claim | None = CLAIM) -> Kept:
-    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, claim, 1.5)
+    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, claim, 1.5, spent=3)
     store.keep(folder, transcript(), kept)
     return kept
 
@@ -36,7 +36,7 @@ def keep(folder: Path, claim: Claim | None = CLAIM) -> Kept:
 def test_what_is_kept_comes_back(tmp_path: Path, claim: Claim | None) -> None:
     kept = keep(tmp_path / "f", claim)
     found = store.recall(tmp_path / "f")
-    assert (found.claim, found.seconds) == (claim, 1.5)
+    assert (found.claim, found.seconds, found.spent) == (claim, 1.5, 3)
     assert found.correct["large"].tolist() == kept.correct["large"].tolist()
     (release,) = store.transcript(tmp_path / "f").releases
     assert release.tensors["x"].tolist() == [0, 1, 2]
