@@ -23,8 +23,8 @@ def why_absent(probe: Probe, transcript: Transcript, has_prior: bool) -> str:
         return _nothing_to_distil(probe, view.select("weights"), transcript, has_prior)
     models = [r for r in view.select("weights") if r.name == _read(probe)]
     if models and not any(_whole(r, transcript) for r in models):
-        return f"the {probe.artefact} is a representation without its head, which gives no confidence"
-    return f"this arm releases no {probe.artefact}"
+        return f"no labelled records to fit a head for the {probe.artefact} on, which comes without one"
+    return f"this arm has no {probe.artefact}"
 
 
 def _nothing_to_distil(
@@ -32,12 +32,13 @@ def _nothing_to_distil(
 ) -> str:
     sent = {name: [r for r in models if r.name == name] for name in ("update", "surrogate")}
     if not sent["update"]:
-        return f"this arm releases no {probe.artefact}"
+        return f"this arm has no {probe.artefact}"
     if not has_prior:
         return "the setting has no generative prior to distil through"
-    for name, what in (("update", probe.artefact), ("surrogate", "broadcast")):
-        if not any(_whole(r, transcript) for r in sent[name]):
-            return f"the {what} is a representation without its head, from which nothing can be distilled"
+    if not any(_whole(r, transcript) for r in sent["update"]):
+        return (
+            f"the {probe.artefact} is a representation without its head, from which nothing can be distilled"
+        )
     return f"nothing could be distilled from the {probe.artefact}"
 
 

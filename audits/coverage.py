@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from attacks.class_mean import ClassMean
 from attacks.confidence import ModelConfidence
 from attacks.distil_and_test import DistilAndTest, DistilledNearest
-from attacks.interface import MembershipAttack
+from attacks.generator_samples import GeneratorSamples
+from attacks.generator_search import GeneratorSearch
+from attacks.interface import MembershipAttack, Observation
 from attacks.lira import Lira
 from attacks.loss import LossThreshold
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
+from attacks.representation import RepresentationConfidence
 from attacks.rmia import Rmia
 from privfed.distillation import Matching
 from privfed.release import Observer
@@ -20,7 +23,8 @@ SERVER = Observer("server")
 CLIENT = Observer("client", client=0)
 MODEL = Observer("outsider", holds=frozenset({"large"}))
 SYNTHETIC = Observer("outsider", holds=frozenset({"synthetic"}))
-OBSERVERS = (SERVER, CLIENT, MODEL, SYNTHETIC)
+GENERATOR = Observer("outsider", holds=frozenset({"generator"}))
+OBSERVERS = (SERVER, CLIENT, MODEL, SYNTHETIC, GENERATOR)
 SETS: dict[Modality, str] = {"images": "synthetic images", "text": "synthetic sentences (embeddings)"}
 """What a released synthetic set holds."""
 
@@ -59,16 +63,28 @@ def _known(modality: Modality) -> tuple[Probe, ...]:
     on_models = [
         probe
         for observer, source, artefact in (
-            (SERVER, ModelConfidence("update"), "client update"),
-            (CLIENT, ModelConfidence("surrogate"), "broadcast surrogate"),
+            (SERVER, RepresentationConfidence("update"), "client update"),
+            (CLIENT, RepresentationConfidence("surrogate"), "broadcast surrogate"),
+            (SERVER, ModelConfidence("personal"), "personal model"),
             (MODEL, ModelConfidence("large"), "released model"),
         )
         for probe in _on_model(observer, source, artefact)
     ]
     made = SETS[modality]
+    on_generated = [
+        probe
+        for observer, source, name, artefact in (
+            (SERVER, NearestSynthetic("bank"), "nearest neighbour", "generated bank"),
+            (SERVER, GeneratorSearch(), "generator search", "generators of the rounds"),
+            (GENERATOR, GeneratorSearch(), "generator search", "released generator"),
+            (GENERATOR, GeneratorSamples(), "generator samples", "released generator"),
+        )
+        for probe in _on_generated(observer, source, name, artefact)
+    ]
     distilled = DistilledNearest(ipc=2, matching=Matching(iterations=15))
     return (
         *on_models,
+        *on_generated,
         Probe("distil-and-test", DistilAndTest(distilled), SERVER, "client update", image_only=True),
         Probe("nearest neighbour", NearestNeighbour(), SYNTHETIC, made),
         Probe("calibrated nearest", CalibratedNearest(), SYNTHETIC, made),
@@ -93,7 +109,15 @@ def _means(artefact: str) -> MembershipAttack:
     return CalibratedNearest(observation=NearestSynthetic(artefact=artefact))
 
 
-def _on_model(observer: Observer, source: ModelConfidence, artefact: str) -> list[Probe]:
+def _on_generated(observer: Observer, source: Observation, name: str, artefact: str) -> list[Probe]:
+    calibrated = "calibrated " + name.removesuffix(" neighbour")
+    return [
+        Probe(name, NearestNeighbour(source), observer, artefact),
+        Probe(calibrated, CalibratedNearest(source), observer, artefact),
+    ]
+
+
+def _on_model(observer: Observer, source: Observation, artefact: str) -> list[Probe]:
     return [
         Probe("loss threshold", LossThreshold(observation=source), observer, artefact),
         Probe("LiRA online", Lira(observation=source, mode="online"), observer, artefact),

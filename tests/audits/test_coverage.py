@@ -48,20 +48,21 @@ def test_probes_differ_between_modalities_in_words_alone() -> None:
 
 
 HEADLESS = "is a representation without its head"
+UNFITTED = "no labelled records to fit a head for the"
 
 
 @pytest.mark.parametrize(
     ("name", "observer", "seen", "has_prior", "reason"),
     [
-        ("LiRA online", SERVER, transcript(PART, PART), True, f"the client update {HEADLESS}, which gives"),
-        ("RMIA", CLIENT, transcript(WHOLE, PART), True, f"the broadcast surrogate {HEADLESS}, which gives"),
-        ("loss threshold", MODEL, transcript(WHOLE, WHOLE, PART), True, f"the released model {HEADLESS}"),
-        ("loss threshold", SERVER, transcript(None, WHOLE), True, "this arm releases no client update"),
-        ("nearest neighbour", SYNTHETIC, transcript(WHOLE, WHOLE), True, "this arm releases no synthetic"),
-        ("distil-and-test", SERVER, transcript(None, WHOLE), True, "this arm releases no client update"),
+        ("LiRA online", SERVER, transcript(PART, PART), True, f"{UNFITTED} client update on, which"),
+        ("RMIA", CLIENT, transcript(WHOLE, PART), True, f"{UNFITTED} broadcast surrogate on, which"),
+        ("loss threshold", MODEL, transcript(WHOLE, WHOLE, PART), True, f"{UNFITTED} released model on"),
+        ("loss threshold", SERVER, transcript(None, WHOLE), True, "this arm has no client update"),
+        ("nearest neighbour", SYNTHETIC, transcript(WHOLE, WHOLE), True, "this arm has no synthetic"),
+        ("distil-and-test", SERVER, transcript(None, WHOLE), True, "this arm has no client update"),
         ("distil-and-test", SERVER, transcript(WHOLE, WHOLE), False, "the setting has no generative prior"),
         ("distil-and-test", SERVER, transcript(PART, PART), True, f"the client update {HEADLESS}, from"),
-        ("distil-and-test", SERVER, transcript(WHOLE, PART), True, f"the broadcast {HEADLESS}, from which"),
+        ("distil-and-test", SERVER, transcript(WHOLE, PART), True, "nothing could be distilled from the"),
         ("distil-and-test", SERVER, transcript(WHOLE, WHOLE), True, "nothing could be distilled from the"),
     ],
 )

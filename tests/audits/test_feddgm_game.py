@@ -55,6 +55,13 @@ LEVEL = 0.999
 
 def reads_what_the_server_made(probe: Probe) -> bool:
     """Anything but a client's update, which is trained on its records whatever the server does."""
+    if probe.artefact in (
+        "generated bank",
+        "generators of the rounds",
+        "released generator",
+        "personal model",
+    ):
+        return False
     return not probe.baseline and (probe.artefact != "client update" or probe.name == "distil-and-test")
 
 

@@ -109,7 +109,7 @@ def _cell(setting: str, arm: str, observer: str, attack: str) -> Cell:
         "artefact": artefact,
     }
     if auc is None:
-        return Cell(**empty, status="not applicable", reason=f"this arm releases no {artefact}")  # type: ignore[arg-type]
+        return Cell(**empty, status="not applicable", reason=f"this arm has no {artefact}")  # type: ignore[arg-type]
     if observer == "outsider with images" and attack != "RMIA":
         return Cell(**empty, status="not tested", reason="not in the plan")  # type: ignore[arg-type]
     if (arm, observer, attack) == ("feddgm", "client 0", "LiRA online"):
