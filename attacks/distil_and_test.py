@@ -9,7 +9,7 @@ calibrated as in Watson et al. (2022).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -52,7 +52,14 @@ class DistilledNearest:
     same_label: bool = False
     ipc: int = 3
     matching: Matching = field(default_factory=Matching)
-    distil: Distil = field(default=match, repr=False)
+    distil: Distil = match
+
+    def __repr__(self) -> str:
+        """Names the distiller where it is defined: what is read depends on it, its address does not."""
+        knobs = {f.name: repr(getattr(self, f.name)) for f in fields(self)}
+        name = getattr(self.distil, "__qualname__", None)
+        knobs |= {"distil": f"{self.distil.__module__}.{name}"} if name else {}
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in knobs.items())})"
 
     def __post_init__(self) -> None:
         if self.ipc < 1:

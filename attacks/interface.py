@@ -77,7 +77,10 @@ class References:
 
 
 class Observation(Protocol):
-    """Turns a view into numbers about each record; a frozen value, its fields are its knobs."""
+    """Turns a view into numbers about each record; a frozen value, its fields are its knobs.
+
+    What was read is kept under its repr, which therefore names every knob, and no address in memory.
+    """
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
         """The signals of this view, or None when the view holds nothing to read."""

@@ -98,8 +98,10 @@ def jobs_of(
 
 def read_key(probe: Probe) -> str:
     """Content address of what a probe reads from one federation."""
-    code = store.source_digest("attacks")
-    return store.digest([repr(probe.observer), repr(probe.attack.observation), code])[:24]
+    code, observer = store.source_digest("attacks"), probe.observer
+    # Not the observer's repr: the order of a set differs between processes.
+    place = [observer.role, observer.client, sorted(observer.holds)]
+    return store.digest([place, repr(probe.attack.observation), code])[:24]
 
 
 class Crashed(RuntimeError):

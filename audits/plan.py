@@ -22,7 +22,7 @@ from audits.catalogue import find
 from audits.document import Document, DocumentError, load_document, report
 from audits.plan_schema import ArmPlan, DefensePlan, NetPlan, Plan, Role, SettingPlan, WordsPlan
 from audits.problems import Key, Problem, did_you_mean, key_path, problems
-from audits.store import default_root, digest, read_json, write_json
+from audits.store import default_root, digest, read_json, source_digest, write_json
 from privfed.hooks import Hooks
 from privfed.pipelines.interface import Pipeline
 from privfed.prior import PriorRecipe
@@ -221,7 +221,8 @@ def _check_calibrated(
 
 def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, options: dict[str, Any]) -> Any:
     """The defence with the least noise; the search takes seconds, so its result is kept."""
-    made_of = [cls.__qualname__, epsilon, delta, rounds, options, version("dp-accounting")]
+    code = source_digest("privfed/accounting.py", "defenses")
+    made_of = [cls.__qualname__, epsilon, delta, rounds, options, version("dp-accounting"), code]
     place = default_root() / "calibrations" / f"{digest(made_of)[:24]}.json"
     known = read_json(place)
     if isinstance(known, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -32,6 +33,8 @@ SHAPING = (
     *(f"audits/{name}.py" for name in ("embedding", "game", "personal", "setting")),
 )
 """Source that a federation depends on."""
+SHAPING_PACKAGES = ("numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "diffusers")
+"""Packages beside torch that a federation, its claim or what is read from it depends on."""
 PRIOR_NOTE = "prior.json"
 
 
@@ -147,6 +150,7 @@ def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
         "prior": None if recipe is None else asdict(recipe),
         "seed": [seed, plan.settings[index].id],
         "code": [torch.__version__, source_digest(*SHAPING)],
+        "packages": {name: version(name) for name in SHAPING_PACKAGES},
     }
     return digest(made_of)
 

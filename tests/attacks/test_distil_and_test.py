@@ -56,6 +56,19 @@ def with_prior(n: int = 9, z: int = 4) -> Candidates:
     return replace(candidates(n, z), prior=PRIOR)
 
 
+def other(spec: NetSpec, jobs: Sequence[Job], prior: Prior, matching: Matching) -> list[Matched]:
+    """Another distiller."""
+    return fake(spec, jobs, prior, matching)
+
+
+def test_the_distiller_is_part_of_what_is_written_of_the_observation() -> None:
+    """What was read is kept under this text: signals of one distiller must not pass as another's."""
+    texts = [repr(DistilledNearest(distil=d)) for d in (fake, other)]
+    assert texts[0] != texts[1]
+    assert texts[0].endswith(f"distil={__name__}.fake)")
+    assert repr(DistilledNearest("x", ipc=2)).startswith("DistilledNearest(artefact='x', same_label=Fal")
+
+
 def test_images_held_by_the_server_are_used_and_never_those_of_another_client() -> None:
     known = candidates(9, 4)
     held = {0: noise(5, 20), 1: noise(6, 21)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from attacks.confidence import ModelConfidence
 from attacks.interface import Candidates, Signals
 from audits import game, store
+from audits import setting as setting_module
 from audits.coverage import probes
 from audits.game import Job, jobs_of, members_of, play, read_back, read_key
 from audits.plan import Arm, read_plan
@@ -68,6 +70,28 @@ def test_the_address_is_of_all_that_shapes_a_federation(setting: Setting, arms: 
         key_of(replace(setting, device="cuda"), fedavg),
     ]
     assert len({key_of(setting, fedavg), *others}) == 5
+
+
+@pytest.mark.parametrize("package", ["numpy", "scipy", "opacus", "dp-accounting", "diffusers"])
+def test_the_address_is_of_the_packages_that_shape_a_federation(
+    package: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, data = read_plan(str(tiny.write(root))), load("digits")
+    before = setting_module._made_of(plan, 0, data, 3)
+    monkeypatch.setattr("audits.setting.version", lambda name: "0" if name == package else version(name))
+    assert setting_module._made_of(plan, 0, data, 3) != before
+
+
+def test_what_is_read_has_the_same_address_in_every_process() -> None:
+    """The order of a set of names differs between processes, and here by how it was filled."""
+    names = [f"release-{i}" for i in range(40)]
+    first, second = next((a, b) for a in names for b in names if a != b and hash(a) % 8 == hash(b) % 8)
+    one, two = (Observer("outsider", holds=frozenset(pair)) for pair in ((first, second), (second, first)))
+    assert one == two
+    assert repr(one) != repr(two)
+    probe = probes()[0]
+    assert read_key(replace(probe, observer=one)) == read_key(replace(probe, observer=two))
+    assert read_key(replace(probe, observer=one)) != read_key(probe)
 
 
 def test_membership_is_a_fair_coin_of_each_federation(setting: Setting) -> None:
