@@ -34,7 +34,8 @@ class Probe:
     """One attack by one observer.
 
     Attributes:
-        name: of the attack in reports.
+        name: of the attack in reports and policies; no two of one observer share it, for verdicts and
+            controls are told apart by name and observer.
         artefact: what it reads, in words.
         baseline: whether it reads no artefact at all.
         image_only: whether it works on images alone.
@@ -62,13 +63,13 @@ def left_out(modality: Modality) -> tuple[Probe, ...]:
 def _known(modality: Modality) -> tuple[Probe, ...]:
     on_models = [
         probe
-        for observer, source, artefact in (
-            (SERVER, RepresentationConfidence("update"), "client update"),
-            (CLIENT, RepresentationConfidence("surrogate"), "broadcast surrogate"),
-            (SERVER, ModelConfidence("personal"), "personal model"),
-            (MODEL, ModelConfidence("large"), "released model"),
+        for observer, source, artefact, suffix in (
+            (SERVER, RepresentationConfidence("update"), "client update", ""),
+            (CLIENT, RepresentationConfidence("surrogate"), "broadcast surrogate", ""),
+            (SERVER, ModelConfidence("personal"), "personal model", " on personal models"),
+            (MODEL, ModelConfidence("large"), "released model", ""),
         )
-        for probe in _on_model(observer, source, artefact)
+        for probe in _on_model(observer, source, artefact, suffix)
     ]
     made = SETS[modality]
     on_generated = [
@@ -117,10 +118,10 @@ def _on_generated(observer: Observer, source: Observation, name: str, artefact: 
     ]
 
 
-def _on_model(observer: Observer, source: Observation, artefact: str) -> list[Probe]:
+def _on_model(observer: Observer, source: Observation, artefact: str, suffix: str) -> list[Probe]:
     return [
-        Probe("loss threshold", LossThreshold(observation=source), observer, artefact),
-        Probe("LiRA online", Lira(observation=source, mode="online"), observer, artefact),
-        Probe("LiRA offline", Lira(observation=source, mode="offline"), observer, artefact),
-        Probe("RMIA", Rmia(observation=source), observer, artefact),
+        Probe("loss threshold" + suffix, LossThreshold(observation=source), observer, artefact),
+        Probe("LiRA online" + suffix, Lira(observation=source, mode="online"), observer, artefact),
+        Probe("LiRA offline" + suffix, Lira(observation=source, mode="offline"), observer, artefact),
+        Probe("RMIA" + suffix, Rmia(observation=source), observer, artefact),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -39,6 +41,13 @@ def test_what_was_generated_is_called_what_it_is() -> None:
     for modality, called in (("images", "synthetic images"), ("text", "synthetic sentences (embeddings)")):
         found = {p.artefact for p in probes(modality) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
         assert found == {called}
+
+
+@pytest.mark.parametrize("modality", ["images", "text"])
+def test_no_two_attacks_of_one_observer_share_a_name(modality: Any) -> None:
+    """A rule is judged on its attacks by name: of two with one name, one would go unjudged."""
+    names = [(p.name, p.observer.label) for p in probes(modality)]
+    assert len(set(names)) == len(names)
 
 
 def test_probes_differ_between_modalities_in_words_alone() -> None:
