@@ -13,21 +13,24 @@ from audits.setting import Setting
 from reports.record import Control, Estimate
 
 ALPHA = 0.05
+GENERATED = ("generator", "bank", "synthetic")
+"""Names of what a generator is and what it makes."""
 
 
 def expected(arm: Arm, probe: Probe) -> Literal["positive", "negative", ""]:
     """What a control arm promises of an attack: to be found, to leak nothing, or neither.
 
     The twins promise it of every artefact. FedBKD with a planted leak, and in the mode whose
-    generator no local model ever teaches, promise it of the synthetic set alone: clients train on
-    their records whatever becomes of the generator. Any other control leaks on purpose.
+    generator no local model ever teaches, promise it of the generators and what they make: clients
+    train on their records whatever becomes of them. Any other control leaks on purpose.
     """
-    pipeline, synthetic = arm.pipeline, "synthetic" in probe.observer.holds
-    generator = getattr(pipeline, "generator", None)
-    if generator is not None and not getattr(pipeline, "planted", False):
-        return "negative" if synthetic and getattr(generator, "mode", "") == "released" else ""
+    pipeline, generator = arm.pipeline, getattr(arm.pipeline, "generator", None)
     if generator is not None:
-        return "positive" if synthetic else ""
+        if getattr(probe.attack.observation, "artefact", "") not in GENERATED:
+            return ""
+        if getattr(pipeline, "planted", False):
+            return "positive"
+        return "negative" if getattr(generator, "mode", "") == "released" else ""
     return "negative" if getattr(pipeline, "trained_on", "members") == "public" else "positive"
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from audits import controls
-from audits.coverage import SERVER, SYNTHETIC, probes
+from audits.coverage import SERVER, probes
 from audits.evidence import Evidence
 from audits.plan import Arm
 from privfed.generator import GeneratorTraining
@@ -71,7 +71,8 @@ def control_arm(pipeline: Any) -> Arm:
 def test_what_a_control_arm_promises(pipeline: Any, of_models: str, of_sets: str) -> None:
     """FedBKD's clients train on their records whatever its generator does: no promise about models."""
     for probe in probes():
-        wanted = of_sets if probe.observer == SYNTHETIC else of_models
+        read = getattr(probe.attack.observation, "artefact", "")
+        wanted = of_sets if read in ("generator", "bank", "synthetic") else of_models
         assert controls.expected(control_arm(pipeline), probe) == wanted
 
 
