@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from audits.setting import Setting
-from audits.store import digest, source_digest
+from audits.store import digest, replacing, source_digest
 from privfed.nets import initial
 from privfed.training import Recipe, Task, predict, train
 
@@ -28,11 +28,11 @@ def public_accuracy(setting: Setting, root: Path) -> NDArray[np.float64]:
     place = root / "public" / f"{key}.safetensors"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_suffix(".part")
-        save_file({"correct": _train(setting)}, part)
-        part.replace(place)
-    correct: NDArray[np.float64] = load_file(place)["correct"].astype(np.float64)
-    return correct
+        correct = _train(setting)
+        with replacing(place) as part:
+            save_file({"correct": correct}, part)
+    kept: NDArray[np.float64] = load_file(place)["correct"].astype(np.float64)
+    return kept
 
 
 def _train(setting: Setting) -> NDArray[np.uint8]:

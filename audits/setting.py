@@ -16,7 +16,7 @@ from attacks.interface import Candidates
 from audits.embedding import dimension, embedded
 from audits.engine import choose
 from audits.plan import Arm, NetPlan, ReadyPlan, WordsPlan
-from audits.store import digest, read_json, source_digest, write_json
+from audits.store import digest, read_json, replacing, source_digest, write_json
 from privfed.datasets import Dataset
 from privfed.nets import NetSpec
 from privfed.pipelines.interface import World
@@ -193,6 +193,7 @@ def _prior(
         return fit(autoencoder, public, classes, recipe.conditional), True
     prior = train_prior(public, classes, recipe, stream.child("prior"))
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in prior.autoencoder.state_dict().items()}, weights)
+    with replacing(weights) as part:
+        save_file({k: v.contiguous() for k, v in prior.autoencoder.state_dict().items()}, part)
     write_json(note, json.loads(json.dumps(asdict(recipe))))
     return prior, False

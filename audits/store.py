@@ -1,8 +1,10 @@
 """What federations left behind, on disk, addressed by the content of what made them.
 
 One folder per federation: its transcript, how its models did on the test records, the claim it
-earned, and the signals that attacks read from it. A federation is complete when its `outcome.json`
-is there, which is written last; anything else is an interrupted run and is done again.
+earned, and the signals that attacks read from it. A federation is made in a folder of its own and
+renamed when it is whole, its `outcome.json` written last; anything else is an interrupted run and is
+done again. Several audits may share a store: what two of them make at once is the same, so whoever
+comes second drops its own.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -90,14 +94,53 @@ def is_complete(folder: Path) -> bool:
 
 
 def keep(folder: Path, transcript: Transcript, kept: Kept) -> None:
-    """Writes one federation; the file that marks it complete comes last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Writes one federation, whole or not at all; one that is there already stays as it is."""
+    draft = _beside(folder)
+    draft.mkdir(parents=True)
+    try:
+        _write(draft, transcript, kept)
+        _settle(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(folder: Path, transcript: Transcript, kept: Kept) -> None:
     save(transcript, folder / TRANSCRIPT)
     own: dict[str, NDArray[Any]] = {} if kept.personal is None else {PERSONAL: kept.personal}
     save_file({**kept.correct, **own}, folder / CORRECT)
     claim = None if kept.claim is None else asdict(kept.claim)
     write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds, "spent": kept.spent})
+
+
+def _settle(draft: Path, folder: Path) -> None:
+    """Renames a draft to its place unless a whole federation is there; what is broken makes room."""
+    if folder.exists() and not is_complete(folder):
+        broken = _beside(folder)
+        # Another writer may be quicker with it: then the place is free, or taken by its draft.
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(broken)
+        shutil.rmtree(broken, ignore_errors=True)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not is_complete(folder):
+            raise
+
+
+def _beside(path: Path) -> Path:
+    """A name next to `path` that nobody else writes to."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file of one's own to write to, which takes the place of `path` when the block ends well."""
+    part = _beside(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def recall(folder: Path) -> Kept:
@@ -127,9 +170,8 @@ def keep_signals(folder: Path, key: str, signals: Signals | None) -> None:
             "population": np.ascontiguousarray(signals.population),
             "clients": np.ascontiguousarray(signals.clients),
         }
-    part = path.with_suffix(".part")
-    save_file(arrays, part)
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(arrays, part)
     _failure(folder, key).unlink(missing_ok=True)
 
 
@@ -163,9 +205,8 @@ def has_signals(folder: Path, key: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON through a temporary file, so that a reader never meets half of it."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(value, indent=1))
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1))
 
 
 def read_json(path: Path) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ CLAIM = Claim(
     sampling="poisson", mechanism="gaussian", outside=("counts",),
     assumptions=(Assumption("Poisson sampling", True, "watched"),),
 )  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = Signals(np.ones((3, 2)), np.zeros((4, 2, 1)), np.arange(3))
 
 
@@ -69,8 +73,73 @@ def test_the_outcome_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store, "save_file", killed)
     with pytest.raises(KeyboardInterrupt):
         keep(tmp_path / "f")
-    assert (tmp_path / "f" / store.TRANSCRIPT).is_dir()
-    assert not store.is_complete(tmp_path / "f")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_federation_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    """Its signals may have been read already, by another audit."""
+    keep(tmp_path / "f")
+    store.keep_signals(tmp_path / "f", "a", SIGNALS)
+    keep(tmp_path / "f", None)
+    assert store.recall(tmp_path / "f").claim == CLAIM
+    assert store.has_signals(tmp_path / "f", "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_broken_federation_makes_room(tmp_path: Path) -> None:
+    keep(tmp_path / "f")
+    store.keep_signals(tmp_path / "f", "a", SIGNALS)
+    (tmp_path / "f" / store.OUTCOME).unlink()
+    keep(tmp_path / "f", None)
+    assert store.recall(tmp_path / "f").claim is None
+    assert not store.has_signals(tmp_path / "f", "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from audits import store
+from tests.audits.test_store import SIGNALS, keep
+
+root, start = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+while not start.exists():
+    pass
+for i in range(int(sys.argv[3])):
+    folder = root / f"f{i}"
+    if not store.is_complete(folder):
+        keep(folder)
+    for _ in range(5):
+        store.keep_signals(folder, "a", SIGNALS)
+        store.write_json(root / "engine.json", {"looped": 1.0})
+    store.recall(folder), store.transcript(folder), store.recall_signals(folder, "a")
+"""
+
+
+def test_two_audits_may_share_a_store(tmp_path: Path) -> None:
+    """Each finds what it kept whole, and neither crashes the other: they race for 60 federations."""
+    root, start = tmp_path / "store", tmp_path / "start"
+    root.mkdir()
+    command = [sys.executable, "-c", WRITER, str(root), str(start), "60"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    racers = [
+        subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    start.touch()
+    told = [racer.communicate(timeout=120)[1] for racer in racers]
+    assert [(racer.returncode, text) for racer, text in zip(racers, told, strict=True)] == [(0, ""), (0, "")]
+    assert sorted(p.name for p in root.iterdir()) == sorted(["engine.json", *(f"f{i}" for i in range(60))])
+    for folder in root.glob("f*"):
+        assert store.recall(folder).claim == CLAIM
+        assert sorted(p.name for p in folder.iterdir()) == [
+            store.CORRECT, store.OUTCOME, "signals-a.safetensors", store.TRANSCRIPT,
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [store.OUTCOME, store.CORRECT])
