@@ -133,7 +133,7 @@ def uncalibrated(cls: type, epsilon: float, delta: float, rounds: int, options: 
         ("metric: auc\n    observer: server\n    limit", EPSILON, ":8: checks[0].metric: expected 'delta' "),
         ("observer: server", "observer: sever", ":9: checks[0].observer: expected 'server', "),
         ("rationale:", "attack: LiRA\n    rationale:", ":11: checks[0].attack: expected 'any' or attacks "),
-        ("rationale:", "attack: [RMIA, nearest neighbour]\n    rationale:", ":11: checks[0].attack: expect"),
+        ("rationale:", "attack: [RMIA, generator samples]\n    rationale:", ":11: checks[0].attack: expect"),
         ("rationale:", "attack: class means of members\n    rationale:", ":11: checks[0].attack: expect"),
         ("min_lower: 0.6", "min_lower: 0.4", ":4: controls.positive.min_lower: expected a number in (0.5"),
     ],
