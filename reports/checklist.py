@@ -58,11 +58,6 @@ class Checklist:
     rules: tuple[Rule, ...]
     columns: tuple[tuple[str, tuple[str, ...]], ...]
 
-    @property
-    def width(self) -> int:
-        """Number of pairs of setting and arm."""
-        return sum(len(arms) for _, arms in self.columns)
-
 
 def checklist(record: Record) -> Checklist:
     """The checks of a record, grouped."""
