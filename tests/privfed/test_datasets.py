@@ -41,7 +41,7 @@ def folder_of_pictures(root: Path) -> Path:
     return root
 
 
-def packed(content: bytes) -> bytes:
+def zipped(content: bytes) -> bytes:
     """Gzip without the time of day, which would give a test another name in every process."""
     return gzip.compress(content, mtime=0)
 
@@ -57,7 +57,7 @@ def fashion(root: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8], pa
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             name = raw / f"{part}-{kind}-ubyte"
             if packed:
-                name.with_name(name.name + ".gz").write_bytes(packed(idx(array)))
+                name.with_name(name.name + ".gz").write_bytes(zipped(idx(array)))
             else:
                 name.write_bytes(idx(array))
     return root
@@ -100,18 +100,18 @@ def test_fashion_mnist_in_the_layout_of_torchvision(tmp_path: Path, packed: bool
     ("content", "message"),
     [
         (
-            packed(idx(np.zeros((4, 28, 28), np.uint8)))[:-9],
+            zipped(idx(np.zeros((4, 28, 28), np.uint8)))[:-9],
             "readable idx file of bytes, got file=.*gz",
         ),
-        (packed(idx(np.zeros((4, 28, 28), np.uint8))[:-1]), "header claims 3136 bytes of content"),
+        (zipped(idx(np.zeros((4, 28, 28), np.uint8))[:-1]), "header claims 3136 bytes of content"),
         (
-            packed(struct.pack(">HBB3I", 0, 8, 3, 2**31, 28, 28)),
+            zipped(struct.pack(">HBB3I", 0, 8, 3, 2**31, 28, 28)),
             r"header claims \(2147483648, 28, 28\)",
         ),
-        (packed(b"\0\0\x0d\x03"), "first bytes"),
+        (zipped(b"\0\0\x0d\x03"), "first bytes"),
         (b"no gzip", "readable idx file of bytes, got file=.*gz"),
         (
-            packed(idx(np.zeros((4, 27, 28), np.uint8))),
+            zipped(idx(np.zeros((4, 27, 28), np.uint8))),
             r"expected fashion-mnist .*got images=|dimensions",
         ),
     ],
