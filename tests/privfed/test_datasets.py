@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,16 +35,14 @@ def picture(path: Path, size: tuple[int, int] = (4, 4), mode: str = "L", value: 
     Image.new(mode, size, value if mode == "L" else (value,) * 3).save(path)
 
 
+zipped = partial(gzip.compress, mtime=0)  # the time of day would name a test differently in every process
+
+
 def folder_of_pictures(root: Path) -> Path:
     for name in ("dog", "cat"):
         for k in range(2):
             picture(root / name / f"{k}.png", value=255 if name == "dog" else 0)
     return root
-
-
-def zipped(content: bytes) -> bytes:
-    """Gzip without the time of day, which would give a test another name in every process."""
-    return gzip.compress(content, mtime=0)
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -104,10 +103,7 @@ def test_fashion_mnist_in_the_layout_of_torchvision(tmp_path: Path, packed: bool
             "readable idx file of bytes, got file=.*gz",
         ),
         (zipped(idx(np.zeros((4, 28, 28), np.uint8))[:-1]), "header claims 3136 bytes of content"),
-        (
-            zipped(struct.pack(">HBB3I", 0, 8, 3, 2**31, 28, 28)),
-            r"header claims \(2147483648, 28, 28\)",
-        ),
+        (zipped(struct.pack(">HBB3I", 0, 8, 3, 2**31, 28, 28)), r"header claims \(2147483648, 28, 28\)"),
         (zipped(b"\0\0\x0d\x03"), "first bytes"),
         (b"no gzip", "readable idx file of bytes, got file=.*gz"),
         (
