@@ -239,9 +239,15 @@ def _kept(
         del models["large"]
     test = setting.test.to(setting.device)
     correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
-    spent = max(map(len, outcome.ledger.events.values()), default=0)
+    spent = max(map(mechanisms, outcome.ledger.events.values()), default=0)
     own = personal_accuracy(setting, outcome.personal, number)
     return store.Kept(correct, promise, seconds, own, spent)
+
+
+def mechanisms(events: Sequence[object]) -> int:
+    """How many mechanisms ran, those within compositions counted: a round may hold several trainings."""
+    parts = [getattr(e, "events", None) for e in events if e is not None]
+    return sum(1 if inside is None else mechanisms(inside) for inside in parts)
 
 
 def _predicts(transcript: Transcript) -> bool:

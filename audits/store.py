@@ -48,7 +48,7 @@ class Kept:
         seconds: processor time it took.
         personal: shape (test,): share of the clients that the record is meant for whose own model was
             right, NaN where it is for nobody; None where clients have no models of their own.
-        spent: privacy events of the client that has most of them.
+        spent: mechanisms that acted on the data of the client with most of them.
     """
 
     correct: dict[str, NDArray[np.uint8]]

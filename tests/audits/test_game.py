@@ -17,7 +17,9 @@ from audits.coverage import probes
 from audits.game import Job, jobs_of, members_of, play, read_back, read_key
 from audits.plan import Arm, read_plan
 from audits.setting import Setting, key_of, prepare
+from defenses.dp_sgd import DpSgd
 from privfed.datasets import load
+from privfed.hooks import compose
 from privfed.randomness import Stream
 from privfed.records import concatenate
 from privfed.release import Observer, View
@@ -267,3 +269,13 @@ def test_a_crash_in_one_job_lets_the_others_finish(
     with pytest.raises(game.Crashed, match=told):
         play(work, 1, ignore)
     assert [store.is_complete(f) for j in work for f in j.folders] == [False] * 4 + [True] * 2
+
+
+def test_mechanisms_are_counted_within_rounds_as_well() -> None:
+    """FedRep trains twice a round: its ledger has an entry a round, and two mechanisms in it."""
+    training = DpSgd(1.0, 1.0, 0.5, 4, 8.0, 0.5).event
+    twice = compose(training, training)
+    assert game.mechanisms(()) == 0
+    assert game.mechanisms((None, training)) == 1
+    assert game.mechanisms((twice, None, training)) == 3
+    assert game.mechanisms((compose(twice, training),)) == 3
