@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
 from privfed.accounting import second_opinions
 from privfed.claims import Claim, max_tpr
+from privfed.event_trees import loads
 from privfed.release import Transcript
 from privfed.transcript_files import MANIFEST
 from reports.record import (
@@ -200,7 +200,7 @@ def tradeoffs(findings: Sequence[Finding]) -> tuple[TradeOff, ...]:
 
 def dp_cards(findings: Sequence[Finding]) -> tuple[DpCard, ...]:
     """The formal statement of every audited arm, or that it makes none."""
-    return tuple(_dp_card(f, f.claim) for f in findings if f.arm.role == "audited")
+    return tuple(card for f in findings if f.arm.role == "audited" for card in _dp_cards(f))
 
 
 def limitations(findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -269,18 +269,18 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
 
 
 @cache
-def _opinions(hook: Hashable, spent: int, delta: float) -> dict[str, float]:
-    """Epsilon by other accountants of so many trainings; seconds to compute, and often asked again."""
-    event = getattr(hook, "event", None)
-    return {} if event is None else second_opinions([event] * spent, delta)
+def _opinions(trace: str, delta: float) -> dict[str, float]:
+    """Epsilon of the same events by other accountants; seconds to compute, and often asked again."""
+    return second_opinions(loads(trace), delta) if trace else {}
 
 
-def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
-    if claim is None:
-        return DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None)
-    hook = cast(Hashable, finding.arm.hooks.local)
-    # What the client did that trained most, not what the plan allows: the claim speaks of the same.
-    opinions = _opinions(hook, max(k.spent for k in finding.played.kept), claim.delta)
+def _dp_cards(finding: Finding) -> tuple[DpCard, ...]:
+    if not finding.claims:
+        return (DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None),)
+    return tuple(_dp_card(finding, claim) for claim in finding.claims)
+
+
+def _dp_card(finding: Finding, claim: Claim) -> DpCard:
     return DpCard(
         setting=finding.setting.id,
         arm=finding.arm.id,
@@ -288,10 +288,12 @@ def _dp_card(finding: Finding, claim: Claim | None) -> DpCard:
         delta=claim.delta,
         unit=claim.unit,
         neighbouring=claim.neighbouring.replace("_", " "),
+        against=claim.against,
         accountant=claim.accountant,
         sampling=claim.sampling,
         mechanism=claim.mechanism,
-        epsilons=opinions,
+        trace=claim.trace,
+        epsilons=_opinions(claim.trace, claim.delta),
         max_tpr={f"{f:g}": max_tpr(claim.epsilon, claim.delta, f) for f in CLAIM_FPRS},
         outside=claim.outside,
         assumptions=tuple(

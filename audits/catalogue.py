@@ -11,7 +11,7 @@ from typing import Any
 
 KINDS = {
     "attacks": ("attacks", ("score", "observation")),
-    "defenses": ("defenses", ("train",), ("uplink",), ("aggregate",), ("release",)),
+    "defenses": ("defenses", ("adapt",), ("train",), ("uplink",), ("aggregate",), ("release",)),
     "pipelines": ("privfed.pipelines", ("client_round", "server_round")),
 }
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import Tensor
 
+from audits.defense_fit import misfit_of_clients
 from audits.embedding import dimension
 from audits.plan import ReadyPlan, error_at, needs_prior
 from audits.setting import net_spec
@@ -29,6 +30,7 @@ def check(ready: ReadyPlan, dataset: Dataset, seed: int) -> None:
     _check_words(ready, dataset)
     if dataset.modality == "text":
         _check_image_options(ready)
+    _check_clients(ready)
     for plan, split_plan, recipe in zip(ready.plan.settings, ready.splits, ready.priors, strict=True):
         try:
             stream = Stream(seed).child("setting", plan.id)
@@ -40,6 +42,15 @@ def check(ready: ReadyPlan, dataset: Dataset, seed: int) -> None:
                 _check_prior(recipe, split_plan.public, dataset)
         except ValueError as error:
             raise ValueError(f"setting {plan.id}: {error}") from error
+
+
+def _check_clients(ready: ReadyPlan) -> None:
+    counts = sorted({split.clients for split in ready.splits})
+    for index, arm in enumerate(ready.arms):
+        for hook in arm.hooks.aggregate:
+            for clients in counts:
+                if reason := misfit_of_clients(arm.pipeline, clients, hook):
+                    raise error_at(ready.document, ("arms", index, "defenses"), reason)
 
 
 def _check_families(ready: ReadyPlan, dataset: Dataset) -> None:

@@ -46,19 +46,23 @@ class Finding:
         return np.stack(own) if len(own) == len(self.played.kept) else None
 
     @property
-    def claim(self) -> Claim | None:
-        """What all federations promise at least; None where any federation makes none.
+    def claims(self) -> tuple[Claim, ...]:
+        """What all federations promise at least, one for each unit, relation and audience that all have.
 
         The largest epsilon, everything that any leaves out, and every assumption of any: verified only
         where each run verified it, else with the evidence of the first that did not.
         """
-        promises = [k.claim for k in self.played.kept if k.claim is not None]
-        if len(promises) < len(self.played.kept):
-            return None
-        worst = max(promises, key=lambda p: p.epsilon)
-        made: dict[str, Assumption] = {}
-        for assumption in (a for p in promises for a in p.assumptions):
-            known = made.setdefault(assumption.name, assumption)
-            made[assumption.name] = known if not known.verified else assumption
-        outside = tuple(dict.fromkeys(name for p in promises for name in p.outside))
-        return replace(worst, outside=outside, assumptions=tuple(made.values()))
+        made: dict[object, list[Claim]] = {}
+        for promise in (p for k in self.played.kept for p in k.claims):
+            made.setdefault((promise.unit, promise.neighbouring, promise.against), []).append(promise)
+        return tuple(_weakest(same) for same in made.values() if len(same) == len(self.played.kept))
+
+
+def _weakest(promises: list[Claim]) -> Claim:
+    worst = max(promises, key=lambda p: p.epsilon)
+    made: dict[str, Assumption] = {}
+    for assumption in (a for p in promises for a in p.assumptions):
+        known = made.setdefault(assumption.name, assumption)
+        made[assumption.name] = known if not known.verified else assumption
+    outside = tuple(dict.fromkeys(name for p in promises for name in p.outside))
+    return replace(worst, outside=outside, assumptions=tuple(made.values()))

@@ -22,8 +22,9 @@ from audits.coverage import Probe
 from audits.personal import personal_accuracy, right
 from audits.plan import Arm
 from audits.setting import Setting, key_of
+from privfed.claims import Claim
 from privfed.federation import Federation, Outcome, run
-from privfed.ledger import claim
+from privfed.ledger import claims
 from privfed.nets import Params, head_names
 from privfed.pipelines.interface import Personalised, World
 from privfed.records import Records
@@ -228,9 +229,9 @@ def _kept(
     setting: Setting, arm: Arm, outcome: Outcome, federation: Federation, number: int, seconds: float
 ) -> store.Kept:
     records = {k: len(r) for k, r in enumerate(federation.clients)}
-    promise = None
+    promises: tuple[Claim, ...] = ()
     if arm.delta is not None:
-        promise = claim(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
+        promises = claims(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
     nets = outcome.transcript.nets
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
     if not _predicts(outcome.transcript):
@@ -241,7 +242,7 @@ def _kept(
     correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
     spent = max(map(mechanisms, outcome.ledger.events.values()), default=0)
     own = personal_accuracy(setting, outcome.personal, number)
-    return store.Kept(correct, promise, seconds, own, spent)
+    return store.Kept(correct, promises, seconds, own, spent)
 
 
 def mechanisms(events: Sequence[object]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.policy import CheckRule, Policy
-from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claim
+from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claims
 from privfed.claims import Claim
 from reports.record import Check, Control, Limit
 
@@ -29,7 +29,7 @@ class Judged:
     Attributes:
         audited: whether the plan audits this arm (else it is a baseline or a control).
         evidence: of every probe that is no baseline and has something to read.
-        claim: its formal statement, if any.
+        claims: its formal statements.
         accuracy: of the delivered model, with bounds at a given level.
         twins: ids of the control arms that vouch for the attacks.
     """
@@ -39,7 +39,7 @@ class Judged:
     audited: bool
     twins: tuple[str, ...]
     evidence: tuple[Evidence, ...]
-    claim: Claim | None
+    claims: tuple[Claim, ...]
     accuracy: Measure
 
 
@@ -107,7 +107,7 @@ def _rows(policy: Policy, arms: Sequence[Judged], controls: Sequence[Control]) -
         for index, rule in enumerate(policy.checks)
         for arm in arms
         if rule.wants_setting(arm.setting)
-        and rule.wants_arm(arm.arm, arm.audited, arm.claim is not None)
+        and rule.wants_arm(arm.arm, arm.audited, bool(arm.claims))
         and (not rule.observer or any(_counts(rule, e) for e in arm.evidence))
     ]
 
@@ -212,7 +212,7 @@ def _absent(rule: CheckRule, arms: Sequence[Judged], has_rows: bool) -> str:
 
 def _formal(row: _Row, document: Document[Policy]) -> Ruling:
     limit, unit = _limit(row.rule, document, row.index), document.value.subject.privacy_unit
-    return judge_claim(row.arm.claim, row.rule.metric.delta or 0.0, limit, unit)
+    return judge_claims(row.arm.claims, row.rule.metric.delta or 0.0, limit, unit)
 
 
 def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call, with_config
 
 from audits.catalogue import find
+from audits.defense_fit import misfit
 from audits.document import Document, DocumentError, load_document, report
 from audits.plan_schema import ArmPlan, DefensePlan, NetPlan, Plan, Role, SettingPlan, WordsPlan
 from audits.problems import Key, Problem, did_you_mean, key_path, problems
@@ -28,7 +29,13 @@ from privfed.pipelines.interface import Pipeline
 from privfed.prior import PriorRecipe
 from privfed.splits import SplitPlan
 
-BOUNDARIES = (("local", "train"), ("uplink", "uplink"), ("aggregate", "aggregate"), ("release", "release"))
+BOUNDARIES = (
+    ("tasks", "adapt"),
+    ("local", "train"),
+    ("uplink", "uplink"),
+    ("aggregate", "aggregate"),
+    ("release", "release"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,8 +141,13 @@ def needs_prior(arm: Arm) -> bool:
 
 
 def trainings(pipeline: Pipeline) -> int:
-    """Local trainings of one client over all rounds, at most: what an epsilon has to last for."""
+    """Local trainings of one client over all rounds, at most: what noise in training has to last for."""
     return int(getattr(pipeline, "trainings", pipeline.rounds))
+
+
+def uploads(pipeline: Pipeline) -> int:
+    """Models that one client sends over all rounds, at most: what noise on what it sends has to last for."""
+    return int(getattr(pipeline, "uploads", pipeline.rounds))
 
 
 def _check_priors(
@@ -168,9 +180,10 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
                 (*at, "options", option),
                 f"expected role 'control' for {option} {leaks!r}, which uploads raw records",
             )
-    defenses = [
-        _defense(document, d, trainings(pipeline), (*at, "defenses", i)) for i, d in enumerate(arm.defenses)
-    ]
+    defenses = [_defense(document, d, pipeline, (*at, "defenses", i)) for i, d in enumerate(arm.defenses)]
+    wrong = misfit(pipeline, arm.pipeline, [(d.name, v) for d, v in zip(arm.defenses, defenses, strict=True)])
+    if wrong is not None:
+        raise error_at(document, (*at, "defenses", wrong[0]), wrong[1])
     deltas = [d.options["delta"] for d in arm.defenses if "delta" in d.options]
     return Arm(
         arm.id, arm.title, arm.role, arm.pipeline, pipeline,
@@ -178,8 +191,11 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
     )  # fmt: skip
 
 
-def _defense(document: Document[Plan], plan: DefensePlan, rounds: int, at: tuple[str | int, ...]) -> Any:
+def _defense(
+    document: Document[Plan], plan: DefensePlan, pipeline: Pipeline, at: tuple[str | int, ...]
+) -> Any:
     cls = _named(document, "defenses", plan.name, (*at, "name"))
+    rounds = trainings(pipeline) if hasattr(cls, "train") else uploads(pipeline)
     options = dict(plan.options)
     delta = options.pop("delta", None)
     if delta is not None and not (isinstance(delta, float) and 0 < delta < 1):

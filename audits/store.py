@@ -44,7 +44,7 @@ class Kept:
     Attributes:
         correct: by model ("surrogate", "large"), uint8, shape (test,): 1 where it was right. A model
             without a head, or with one that nobody trained, is left out.
-        claim: the formal statement of the run, or None.
+        claims: the formal statements of the run.
         seconds: processor time it took.
         personal: shape (test,): share of the clients that the record is meant for whose own model was
             right, NaN where it is for nobody; None where clients have no models of their own.
@@ -52,7 +52,7 @@ class Kept:
     """
 
     correct: dict[str, NDArray[np.uint8]]
-    claim: Claim | None
+    claims: tuple[Claim, ...]
     seconds: float
     personal: NDArray[np.float64] | None = None
     spent: int = 0
@@ -108,8 +108,8 @@ def _write(folder: Path, transcript: Transcript, kept: Kept) -> None:
     save(transcript, folder / TRANSCRIPT)
     own: dict[str, NDArray[Any]] = {} if kept.personal is None else {PERSONAL: kept.personal}
     save_file({**kept.correct, **own}, folder / CORRECT)
-    claim = None if kept.claim is None else asdict(kept.claim)
-    write_json(folder / OUTCOME, {"claim": claim, "seconds": kept.seconds, "spent": kept.spent})
+    claims = [asdict(claim) for claim in kept.claims]
+    write_json(folder / OUTCOME, {"claims": claims, "seconds": kept.seconds, "spent": kept.spent})
 
 
 def _settle(draft: Path, folder: Path) -> None:
@@ -149,8 +149,8 @@ def recall(folder: Path) -> Kept:
         outcome = json.loads((folder / OUTCOME).read_text())
         correct = load_file(folder / CORRECT)
         personal = correct.pop(PERSONAL, None)
-        claim = None if outcome["claim"] is None else _claim(outcome["claim"])
-        return Kept(correct, claim, float(outcome["seconds"]), personal, int(outcome["spent"]))
+        claims = tuple(_claim(fields) for fields in outcome["claims"])
+        return Kept(correct, claims, float(outcome["seconds"]), personal, int(outcome["spent"]))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"expected a federation kept whole, got {folder}: {error}") from error
 
@@ -222,5 +222,5 @@ def _failure(folder: Path, key: str) -> Path:
 
 def _claim(fields: dict[str, Any]) -> Claim:
     assumptions = tuple(Assumption(**a) for a in fields.pop("assumptions"))
-    outside = tuple(fields.pop("outside"))
-    return Claim(**fields, assumptions=assumptions, outside=outside)
+    outside, against = tuple(fields.pop("outside")), tuple(fields.pop("against"))
+    return Claim(**fields, assumptions=assumptions, outside=outside, against=against)

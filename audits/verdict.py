@@ -128,15 +128,29 @@ def judge(
     )
 
 
+def judge_claims(claims: Sequence[Claim], delta: float, limit: Limit, unit: str) -> Ruling:
+    """Judge the best of an arm's formal claims: what answers the policy first, then the smallest epsilon."""
+    wanted = unit.strip().lower()
+    ranked = sorted(claims, key=lambda c: (not _covers(c, wanted), "server" not in c.against, c.epsilon))
+    return judge_claim(ranked[0] if ranked else None, delta, limit, unit)
+
+
+def _covers(claim: Claim, unit: str) -> bool:
+    """Whether the claim protects that unit: a client that may be replaced covers each of its records."""
+    return claim.unit == unit or (
+        unit == "record" and claim.unit == "client" and claim.neighbouring == "replace_one"
+    )
+
+
 def judge_claim(claim: Claim | None, delta: float, limit: Limit, unit: str) -> Ruling:
     """Judge a formal claim against a limit on epsilon at `delta`; no sampling error is involved.
 
     A claim over the limit FAILS even when an assumption is unverified: the arm promises less than
     the policy asks, and a broken assumption could only make that worse. Within the limit it PASSES
-    if the run verified every assumption. An arm without a claim, or with one at a larger delta or about
-    another unit, is INCONCLUSIVE with "nothing_evaluated": the policy asked for a number that nobody
-    stated, and the absence of a promise neither keeps nor breaks it. What the claim leaves out is named
-    in every message that quotes its epsilon.
+    if the run verified every assumption. An arm without a claim, or with one at a larger delta, about
+    another unit, or that does not hold against the server, is INCONCLUSIVE with "nothing_evaluated": the
+    policy asked for a number that nobody stated, and the absence of a promise neither keeps nor breaks it.
+    What the claim leaves out is named in every message that quotes its epsilon.
 
     Args:
         claim: what the arm states.
@@ -147,8 +161,11 @@ def judge_claim(claim: Claim | None, delta: float, limit: Limit, unit: str) -> R
     if claim is None:
         return Ruling("INCONCLUSIVE", "nothing_evaluated", "no differential-privacy claim was made")
     estimate = _claimed(claim)
-    if claim.unit != (wanted := unit.strip().lower()):
+    if not _covers(claim, wanted := unit.strip().lower()):
         text = f"the claim protects one {claim.unit}, the policy asks for one {wanted}"
+        return Ruling("INCONCLUSIVE", "nothing_evaluated", text, estimate=estimate)
+    if "server" not in claim.against:
+        text = f"the claim holds against {' and '.join(claim.against)}, not against the server"
         return Ruling("INCONCLUSIVE", "nothing_evaluated", text, estimate=estimate)
     if claim.delta > delta:
         text = f"the claim holds at delta {claim.delta:g}, the policy asks for delta {delta:g}"

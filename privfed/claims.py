@@ -8,6 +8,9 @@ from typing import Literal
 
 Unit = Literal["record", "client"]
 Neighbouring = Literal["add_or_remove_one", "replace_one"]
+Adversary = Literal["server", "clients", "outsiders"]
+
+EVERYBODY: tuple[Adversary, ...] = ("server", "clients", "outsiders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class Claim:
         mechanism: the event tree in words, for example "Poisson-sampled Gaussian, ...".
         outside: disclosures the claim does not cover, for example label sets.
         assumptions: what the claim rests on.
+        trace: the events behind it, as `privfed.event_trees` writes them; empty where there are none.
+        against: whose observations it bounds. Noise added at the client holds against everybody,
+            noise added to a sum holds against those who see no single update.
     """
 
     epsilon: float
@@ -44,6 +50,8 @@ class Claim:
     mechanism: str
     outside: tuple[str, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
+    against: tuple[Adversary, ...] = EVERYBODY
+    trace: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.epsilon) and self.epsilon >= 0):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from privfed.hooks import apply_release
+from privfed.aggregation import Summed, sum_up, summed_names
+from privfed.hooks import Spent, apply_release
 from privfed.ledger import Ledger
 from privfed.nets import Params
 from privfed.pipelines.interface import (
@@ -19,7 +20,7 @@ from privfed.pipelines.interface import (
 )
 from privfed.randomness import Stream
 from privfed.records import Records
-from privfed.release import CLIENTS, Release, Transcript
+from privfed.release import AGGREGATOR, CLIENTS, Release, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +85,33 @@ def run(
     kept = [_enrolled(pipeline, world, f, s) for f, s in zip(federations, states, strict=True)]
     log: list[list[Release]] = [[] for _ in federations]
     sent: list[list[ClientMessage]] = [[] for _ in federations]
+    sums: list[list[_Charged]] = [[] for _ in federations]
     for round in range(pipeline.rounds):
         broadcasts = [broadcast(pipeline, world, s) for s in states]
         jobs = [
-            _jobs(f, dict(b.tensors), own, round, _share(pipeline, round))
+            _jobs(f, dict(b.tensors), own, round, _share(pipeline, round), world.hooks.poisson)
             for f, b, own in zip(federations, broadcasts, kept, strict=True)
         ]
         messages = iter(pipeline.client_round(world, [j for js in jobs for j in js]))
         inboxes = []
         for i in range(len(federations)):
             received = [next(messages) for _ in jobs[i]]
-            inboxes.append(tuple(r for m in received for r in m.releases))
-            log[i] += [*_news(log[i], broadcasts[i]), *inboxes[i]]
+            inbox = tuple(r for m in received for r in m.releases)
+            log[i] += _news(log[i], broadcasts[i])
             sent[i] += received
             for message in received:
                 kept[i][message.client] = message.kept
+            if world.hooks.aggregate:
+                start, stream = dict(broadcasts[i].tensors), federations[i].stream.child("aggregate", round)
+                added = sum_up(
+                    world.hooks, summed_names(pipeline), start, inbox, len(received), round, stream
+                )
+                sums[i] += _charged(world, federations[i], received, added, stream)
+                log[i] += [*_hidden(world, pipeline, inbox), *added.shown]
+                inbox = added.inbox
+            else:
+                log[i] += inbox
+            inboxes.append(inbox)
         streams = [f.stream.child("server", round) for f in federations]
         states = pipeline.server_round(world, states, inboxes, streams)
         for entry, state in zip(log, states, strict=True):
@@ -107,8 +120,8 @@ def run(
             watch(Progress(round, tuple(states), tuple(tuple(own) for own in kept), tuple(inboxes)))
     published = pipeline.publish(world, states)
     ends = [
-        _End(s, personal_models(pipeline, world, s, own), tuple(entry), tuple(messages_), out)
-        for s, own, entry, messages_, out in zip(states, kept, log, sent, published, strict=True)
+        _End(s, personal_models(pipeline, world, s, own), tuple(entry), tuple(messages_), tuple(sum_), out)
+        for s, own, entry, messages_, sum_, out in zip(states, kept, log, sent, sums, published, strict=True)
     ]
     return [_outcome(pipeline, world, f, end) for f, end in zip(federations, ends, strict=True)]
 
@@ -123,6 +136,15 @@ def personal_models(
 
 
 @dataclass(frozen=True, slots=True)
+class _Charged:
+    """What one sum spent, and the clients who may have been in it."""
+
+    clients: tuple[int, ...]
+    spent: Spent[Params]
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     """A federation when its last round is over."""
 
@@ -130,6 +152,7 @@ class _End:
     personal: tuple[Params, ...]
     log: tuple[Release, ...]
     messages: tuple[ClientMessage, ...]
+    sums: tuple[_Charged, ...]
     published: tuple[Release, ...]
 
 
@@ -143,17 +166,37 @@ def _share(pipeline: Pipeline, round: int) -> float:
 
 
 def _jobs(
-    federation: Federation, start: Params, kept: Sequence[Params], round: int, share: float
+    federation: Federation, start: Params, kept: Sequence[Params], round: int, share: float, poisson: bool
 ) -> list[ClientJob]:
     clients = len(federation.clients)
     draw = federation.stream.child("participants", round).numpy()
-    taking_part = sorted(draw.permutation(clients)[: max(1, int(share * clients + 0.5))].tolist())
+    if poisson:
+        taking_part = (draw.random(clients) < share).nonzero()[0].tolist()
+    else:
+        taking_part = sorted(draw.permutation(clients)[: max(1, int(share * clients + 0.5))].tolist())
     return [
         ClientJob(
             k, round, start, federation.clients[k], federation.stream.child("client", k, round), kept[k]
         )
         for k in taking_part
     ]
+
+
+def _charged(
+    world: World, federation: Federation, received: Sequence[ClientMessage], added: Summed, stream: Stream
+) -> list[_Charged]:
+    # Under sampling each client pays for every round: its chance of not taking part is in the event.
+    everybody = tuple(range(len(federation.clients)))
+    clients = everybody if world.hooks.poisson else tuple(m.client for m in received if m.releases)
+    return [_Charged(clients, s, stream.child(name)) for name, s in added.spent.items()]
+
+
+def _hidden(world: World, pipeline: Pipeline, inbox: Sequence[Release]) -> list[Release]:
+    """What the clients sent, addressed to whoever adds it up."""
+    if not world.hooks.hides_updates:
+        return list(inbox)
+    names = summed_names(pipeline)
+    return [replace(r, receiver=AGGREGATOR) if r.name in names else r for r in inbox]
 
 
 def _news(log: Sequence[Release], sent: Release) -> tuple[Release, ...]:
@@ -174,10 +217,15 @@ def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End
     last = broadcast(pipeline, world, state)
     releases = (*end.log, *_news(end.log, last), *released)
     transcript = Transcript(releases, {"surrogate": world.surrogate, "large": large})
-    ledger = Ledger()
+    ledger = Ledger(hidden=world.hooks.hides_updates)
     for message in end.messages:
         if message.releases:  # what is not sent costs nothing
             ledger = ledger.spend(message.client, message.spent, _stream_of(federation, message))
+    for charged in end.sums:
+        ledger = ledger.spend_on_sum(charged.clients, charged.spent, charged.stream)
+    if world.hooks.release:
+        for release, s in zip(end.published, spent, strict=True):
+            ledger = ledger.publish(s, stream.child(release.name))
     return Outcome(transcript, ledger, state.surrogate, delivered, end.personal)
 
 

@@ -6,16 +6,17 @@ or more of these methods; what it does to a value comes back with the privacy ev
 split of pfl-research's postprocessors, with dp_accounting's events as the record).
 
 An event of None is no statement. After an event it is post-processing and costs nothing; where no
-hook on the way gave an event, the value left without a guarantee.
+hook on the way gave an event, the value left without a guarantee. An event protects a unit, a record
+or a whole client, against those who see nothing that left before its boundary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from privfed.claims import Assumption
+from privfed.claims import Assumption, Neighbouring, Unit
 from privfed.randomness import Stream
 
 if TYPE_CHECKING:
@@ -30,6 +31,21 @@ H = TypeVar("H")
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """A mechanism that ran, and whom it protects.
+
+    Attributes:
+        event: as a dp_accounting event.
+        unit: whose presence its noise covers.
+        neighbouring: the relation between neighbouring data sets that its noise is measured by.
+    """
+
+    event: DpEvent
+    unit: Unit = "record"
+    neighbouring: Neighbouring = "add_or_remove_one"
+
+
+@dataclass(frozen=True, slots=True)
 class Spent(Generic[T]):
     """A value after a defence, and what it cost.
 
@@ -38,12 +54,31 @@ class Spent(Generic[T]):
         event: the mechanism that ran, as a dp_accounting event; None when it gives no guarantee.
         checked: what the run found about the assumptions behind the event.
         outside: what the event does not cover, in words, for the reader of a claim.
+        unit, neighbouring: whom the event protects.
+        others: mechanisms that ran beside it for another unit.
     """
 
     value: T
     event: DpEvent | None
     checked: tuple[Assumption, ...] = ()
     outside: tuple[str, ...] = ()
+    unit: Unit = "record"
+    neighbouring: Neighbouring = "add_or_remove_one"
+    others: tuple[Charge, ...] = ()
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """Everything that ran; empty when nothing gives a guarantee."""
+        own = () if self.event is None else (Charge(self.event, self.unit, self.neighbouring),)
+        return own + self.others
+
+
+class TaskHook(Protocol):
+    """Changes what a client trains on, or how; the training itself stays what it is."""
+
+    def adapt(self, task: Task) -> Task:
+        """The task to train in place of this one."""
+        ...
 
 
 class LocalHook(Protocol):
@@ -66,7 +101,7 @@ class AggregateHook(Protocol):
     """Acts on the sum over clients before anyone uses it."""
 
     def aggregate(self, total: Params, clients: int, stream: Stream) -> Spent[Params]:
-        """The sum to use; `total` is the unweighted sum over `clients` clients."""
+        """The sum to use; `total` is the unweighted sum of what `clients` clients changed."""
         ...
 
 
@@ -80,18 +115,41 @@ class ReleaseHook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The defences of one arm, in the order in which they act at each boundary."""
+    """The defences of one arm, in the order in which they act at each boundary.
+
+    An aggregate hook may say more by attributes, each optional: `expected_clients` is the public divisor
+    that makes a mean of the sum (else the number of clients that took part), `poisson` that clients must
+    be drawn independently of one another, `hides_updates` that nobody sees what is summed.
+    """
 
     local: LocalHook | None = None
     uplink: tuple[UplinkHook, ...] = ()
     aggregate: tuple[AggregateHook, ...] = ()
     release: tuple[ReleaseHook, ...] = ()
+    tasks: tuple[TaskHook, ...] = ()
+
+    @property
+    def poisson(self) -> bool:
+        """Whether each client takes part by a coin of its own."""
+        return any(getattr(hook, "poisson", False) for hook in self.aggregate)
+
+    @property
+    def hides_updates(self) -> bool:
+        """Whether single updates are shown to nobody."""
+        return any(getattr(hook, "hides_updates", False) for hook in self.aggregate)
+
+    def divisor(self, clients: int) -> float:
+        """What the sum over `clients` clients is divided by."""
+        stated = [v for hook in self.aggregate if (v := getattr(hook, "expected_clients", None)) is not None]
+        return float(stated[0]) if stated else float(clients)
 
 
 def apply_local(
     hooks: Hooks, tasks: Sequence[Task], plain: Callable[[Sequence[Task]], Sequence[Params]]
 ) -> tuple[Spent[Params], ...]:
-    """Train every task: with the local hook if there is one, else all of them by `plain`."""
+    """Train every task, adapted: with the local hook if there is one, else all of them by `plain`."""
+    for hook in hooks.tasks:
+        tasks = [hook.adapt(task) for task in tasks]
     if hooks.local is None:
         return tuple(Spent(params, None) for params in plain(tasks))
     return tuple(hooks.local.train(task) for task in tasks)
@@ -128,12 +186,23 @@ def compose(*events: DpEvent | None) -> DpEvent | None:
 
 def after(first: Spent[Any], second: Spent[T]) -> Spent[T]:
     """The second value, with what both hooks spent and found."""
-    return Spent(
-        second.value,
-        compose(first.event, second.event),
-        first.checked + second.checked,
-        first.outside + second.outside,
+    charges = merge(first.charges + second.charges)
+    found = Spent(second.value, None, first.checked + second.checked, first.outside + second.outside)
+    if not charges:
+        return found
+    main = charges[0]
+    return replace(
+        found, event=main.event, unit=main.unit, neighbouring=main.neighbouring, others=charges[1:]
     )
+
+
+def merge(charges: Iterable[Charge]) -> tuple[Charge, ...]:
+    """One charge for each unit and relation, its events composed in order."""
+    kinds: dict[tuple[Unit, Neighbouring], DpEvent | None] = {}
+    for charge in charges:
+        kind = charge.unit, charge.neighbouring
+        kinds[kind] = compose(kinds.get(kind), charge.event)
+    return tuple(Charge(event, *kind) for kind, event in kinds.items() if event is not None)
 
 
 def _chain(value: T, hooks: Sequence[H], act: Callable[[H, T, Stream], Spent[T]], stream: Stream) -> Spent[T]:

@@ -1,14 +1,15 @@
-"""What each client's data spent over the rounds it took part in, and the claim it supports.
+"""What each client's data spent over the rounds it took part in, and the claims that supports.
 
 A ledger holds events and no accountant: it can be read by any of privfed.accounting, later and
-elsewhere.
+elsewhere. It has three pages, one for each boundary at which noise can be added: what left the
+clients, what left the aggregation, what was published.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from privfed.accounting import (
@@ -19,17 +20,21 @@ from privfed.accounting import (
     name_of,
     second_opinions,
 )
-from privfed.claims import Assumption, Claim, Neighbouring, Unit
-from privfed.hooks import Spent
+from privfed.claims import EVERYBODY, Adversary, Assumption, Claim, Neighbouring, Unit
+from privfed.event_trees import dumps
+from privfed.hooks import Charge, Spent, compose
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
     from privfed.randomness import Stream
 
-__all__ = ["Accountant", "Ledger", "calibrate", "claim", "describe", "epsilon", "second_opinions"]
+__all__ = ["Accountant", "Ledger", "calibrate", "claim", "claims", "describe", "epsilon", "second_opinions"]
 
 Events = tuple["DpEvent | None", ...]
+Page = Mapping[int, tuple[tuple[Charge, ...], ...]]
+PUBLICATION = 0
+"""Where publication stands on its page: it speaks of all clients at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +42,28 @@ class Ledger:
     """The privacy events of each client, and what the runs found about their assumptions.
 
     Attributes:
-        events: by client, one entry for each round the client took part in; None for a round
-            whose release has no guarantee.
+        uplink: by client, what it spent on each message it sent; nothing for one without a guarantee.
+        central: by client, what was spent on each sum that its message was or could have been in;
+            empty where the server works on single messages.
+        published: under `PUBLICATION`, what was spent on each published release.
+        hidden: whether nobody saw what was summed.
         checked: assumptions as the runs found them, one a name: the first failure if there is one.
         outside: what the events do not cover, in words.
         streams: random streams that were used.
     """
 
-    events: Mapping[int, Events] = field(default_factory=dict)
+    uplink: Page = field(default_factory=dict)
+    central: Page = field(default_factory=dict)
+    published: Page = field(default_factory=dict)
+    hidden: bool = False
     checked: tuple[Assumption, ...] = ()
     outside: tuple[str, ...] = ()
     streams: frozenset[Stream] = frozenset()
+
+    @property
+    def events(self) -> dict[int, Events]:
+        """By client, what each of its messages spent, whatever the unit; None for no guarantee."""
+        return {k: tuple(compose(*(c.event for c in one)) for one in page) for k, page in self.uplink.items()}
 
     def spend(self, client: int, spent: Spent[Any], stream: Stream | None = None) -> Ledger:
         """The ledger after one more round of `client`.
@@ -58,14 +74,59 @@ class Ledger:
             stream: the random stream of the round. Noise that comes twice protects nothing, so a
                 stream that was used before makes the claim unverified.
         """
-        events = {**self.events, client: (*self.events.get(client, ()), spent.event)}
-        fresh = () if stream is None else (_fresh(stream not in self.streams),)
-        return Ledger(
-            events,
-            _merge(self.checked + spent.checked + fresh),
-            tuple(dict.fromkeys(self.outside + spent.outside)),
-            self.streams | ({stream} if stream is not None else set()),
+        return replace(self._found(spent, stream), uplink=_entered(self.uplink, [client], spent))
+
+    def spend_on_sum(self, clients: Iterable[int], spent: Spent[Any], stream: Stream | None = None) -> Ledger:
+        """The ledger after a sum over clients: `clients` are those who may have been in it."""
+        return replace(self._found(spent, stream), central=_entered(self.central, clients, spent))
+
+    def publish(self, spent: Spent[Any], stream: Stream | None = None) -> Ledger:
+        """The ledger after one published release."""
+        return replace(self._found(spent, stream), published=_entered(self.published, [PUBLICATION], spent))
+
+    def _found(self, spent: Spent[Any], stream: Stream | None) -> Ledger:
+        fresh = () if stream is None or not spent.charges else (_fresh(stream not in self.streams),)
+        return replace(
+            self,
+            checked=_merge(self.checked + spent.checked + fresh),
+            outside=tuple(dict.fromkeys(self.outside + spent.outside)),
+            streams=self.streams | ({stream} if stream is not None else set()),
         )
+
+
+def claims(
+    ledger: Ledger,
+    delta: float,
+    *,
+    accountant: Accountant = "pld",
+    records: Mapping[int, int] | None = None,
+    outside: tuple[str, ...] = (),
+) -> tuple[Claim, ...]:
+    """Every statement that the ledger supports: one for each page, unit and neighbouring relation.
+
+    Noise at the clients bounds what anybody learns. Noise on a sum bounds what those learn who see
+    no single message: clients and outsiders, and the server too where messages are hidden from it.
+    Noise on what is published bounds what outsiders learn. The strongest audience comes first.
+
+    Args:
+        ledger: what was spent.
+        delta: failure probability, in (0, 1).
+        accountant: the one epsilon is computed with.
+        records: number of records by client, for the rule that delta stay below one over it.
+        outside: further disclosures beside the accounted ones, for example label sets or counts.
+    """
+    hidden: tuple[Adversary, ...] = EVERYBODY if ledger.hidden else EVERYBODY[1:]
+    pages: tuple[tuple[Page, tuple[Adversary, ...]], ...] = (
+        (ledger.uplink, EVERYBODY),
+        (ledger.central, hidden),
+        (ledger.published, EVERYBODY[2:]),
+    )
+    made = [
+        _claim(ledger, page, against, kind, delta, accountant, records, outside)
+        for page, against in pages
+        for kind in _kinds(page)
+    ]
+    return tuple(c for c in made if c is not None)
 
 
 def claim(
@@ -78,7 +139,7 @@ def claim(
     records: Mapping[int, int] | None = None,
     outside: tuple[str, ...] = (),
 ) -> Claim | None:
-    """The statement that the whole ledger supports, or None if there is none.
+    """The statement that noise at the clients supports for a unit and relation, or None if there is none.
 
     Clients hold disjoint records, and an event is charged to the one client whose records it
     touched, so events of different clients compose in parallel: epsilon is the largest of the
@@ -94,11 +155,27 @@ def claim(
         records: number of records by client, for the rule that delta stay below one over it.
         outside: further disclosures beside the accounted ones, for example label sets or counts.
     """
-    worst = _worst(ledger, delta, accountant, neighbouring)
+    kind = unit, neighbouring
+    return _claim(ledger, ledger.uplink, EVERYBODY, kind, delta, accountant, records, outside)
+
+
+def _claim(
+    ledger: Ledger,
+    page: Page,
+    against: tuple[Adversary, ...],
+    kind: tuple[Unit, Neighbouring],
+    delta: float,
+    accountant: Accountant,
+    records: Mapping[int, int] | None,
+    outside: tuple[str, ...],
+) -> Claim | None:
+    worst = _worst(page, kind, delta, accountant)
     if worst is None:
         return None
     value, events = worst
-    rules = () if records is None else (_delta_rule(delta, records),)
+    unit, neighbouring = kind
+    units = records if unit == "record" or records is None else {0: len(records)}
+    rules = () if units is None else (_delta_rule(delta, units, unit),)
     return Claim(
         epsilon=value,
         delta=delta,
@@ -109,15 +186,33 @@ def claim(
         mechanism=describe(events),
         outside=tuple(dict.fromkeys(ledger.outside + outside)),
         assumptions=_merge(ledger.checked) + rules,
+        against=against,
+        trace=dumps(events),
     )
 
 
+def _entered(page: Page, clients: Iterable[int], spent: Spent[Any]) -> Page:
+    return {**page, **{k: (*page.get(k, ()), spent.charges) for k in clients}}
+
+
+def _kinds(page: Page) -> tuple[tuple[Unit, Neighbouring], ...]:
+    found = [(c.unit, c.neighbouring) for one in page.values() for charges in one for c in charges]
+    return tuple(dict.fromkeys(found))
+
+
+def _events(entries: tuple[tuple[Charge, ...], ...], kind: tuple[Unit, Neighbouring]) -> Events:
+    """What each entry spent for that unit and relation; None where it gives that unit no guarantee."""
+    return tuple(compose(*(c.event for c in one if (c.unit, c.neighbouring) == kind)) for one in entries)
+
+
 def _worst(
-    ledger: Ledger, delta: float, accountant: Accountant, neighbouring: Neighbouring
-) -> tuple[float, Events] | None:
-    spent = [(epsilon(events, delta, accountant, neighbouring), events) for events in ledger.events.values()]
+    page: Page, kind: tuple[Unit, Neighbouring], delta: float, accountant: Accountant
+) -> tuple[float, tuple[DpEvent, ...]] | None:
+    listed = [_events(entries, kind) for entries in page.values()]
+    spent = [(epsilon(events, delta, accountant, kind[1]), events) for events in listed]
     value, events = max(spent, key=lambda pair: pair[0], default=(math.inf, ()))
-    return (value, events) if math.isfinite(value) and events else None
+    given = tuple(e for e in events if e is not None)
+    return (value, given) if math.isfinite(value) and given else None
 
 
 def _fresh(fresh: bool) -> Assumption:
@@ -125,12 +220,13 @@ def _fresh(fresh: bool) -> Assumption:
     return Assumption("fresh noise in every round", fresh, evidence)
 
 
-def _delta_rule(delta: float, records: Mapping[int, int]) -> Assumption:
-    product = delta * max(records.values(), default=0)
+def _delta_rule(delta: float, units: Mapping[int, int], unit: Unit) -> Assumption:
+    product = delta * max(units.values(), default=0)
+    whose = "records of the largest client" if unit == "record" else "number of clients"
     return Assumption(
-        "delta below one over the number of records",
+        f"delta below one over the number of {unit}s",
         product < 1,
-        f"delta times the records of the largest client is {product:.2g}",
+        f"delta times the {whose} is {product:.2g}",
     )
 
 

@@ -23,6 +23,8 @@ ROLES: tuple[str, ...] = get_args(Role)
 SERVER = "server"
 CLIENTS = "clients"
 PUBLIC = "public"
+AGGREGATOR = "aggregator"
+"""What sums the clients' uploads without showing any single one: a protocol, or a party of its own."""
 
 
 def client_name(index: int) -> str:
@@ -36,8 +38,8 @@ class Release:
 
     Attributes:
         round: communication round, from 0.
-        sender: "server" or "client:K".
-        receiver: "server", "client:K", "clients" (all of them) or "public".
+        sender: "server", "client:K" or "aggregator".
+        receiver: "server", "client:K", "clients" (all of them), "aggregator" or "public".
         kind: what the tensors are.
         name: which artefact it is, for example "update", "surrogate", "large", "inputs".
         tensors: the payload by name; floating point for weights (parameter names as keys), inputs

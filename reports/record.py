@@ -210,7 +210,10 @@ class DpCard(Part):
 
     Attributes:
         epsilon: null when the arm makes no claim.
+        against: whose observations the claim bounds: "server", "clients", "outsiders".
         epsilons: the same run under other accountants or sampling assumptions, by name.
+        trace: the privacy events behind the claim as a JSON tree, for any accountant.
+        mu: of the Gaussian mechanism that is at most as private at any epsilon; null where undefined.
         max_tpr: upper bound on any attack's TPR at each FPR (as text key), implied by the claim.
     """
 
@@ -220,6 +223,9 @@ class DpCard(Part):
     delta: float | None
     unit: str = ""
     neighbouring: str = ""
+    against: tuple[str, ...] = ()
+    trace: str = ""
+    mu: float | None = None
     accountant: str = ""
     sampling: str = ""
     mechanism: str = ""

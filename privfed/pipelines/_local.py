@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from privfed.hooks import Hooks, Spent, apply_aggregate, apply_local, apply_uplink, compose
+from privfed.hooks import after, apply_local, apply_uplink
 from privfed.nets import NetSpec, Params, initial
 from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
 from privfed.randomness import Stream
@@ -33,13 +33,7 @@ def train_and_upload(world: World, recipe: Recipe, jobs: Sequence[ClientJob]) ->
         update = Release(
             job.round, client_name(job.client), SERVER, "weights", "update", sent.value, job.client
         )
-        spent = Spent(
-            sent.value,
-            compose(local.event, sent.event),
-            local.checked + sent.checked,
-            local.outside + sent.outside,
-        )
-        messages.append(ClientMessage(job.client, (update,), spent))
+        messages.append(ClientMessage(job.client, (update,), after(local, sent)))
     return messages
 
 
@@ -103,15 +97,11 @@ def count(job: ClientJob) -> Release:
     return Release(job.round, client_name(job.client), SERVER, "counts", "count", tensors, job.client)
 
 
-def mean_update(hooks: Hooks, inbox: Sequence[Release], stream: Stream, name: str = "update") -> Params:
-    """Mean of the updates after the aggregate hooks, weighted by the counts where clients state them."""
+def mean_update(inbox: Sequence[Release], name: str = "update") -> Params:
+    """Mean of the updates, weighted by the counts where clients state them; of one sum, itself."""
     received = updates(inbox, name)
-    sent = [dict(r.tensors) for r in received]
     counts = {r.about: float(r.tensors["n"]) for r in inbox if r.kind == "counts"}
-    mean = weighted_mean(sent, [counts.get(r.about, 1.0) for r in received])
-    total = {k: v * len(sent) for k, v in mean.items()}
-    changed = apply_aggregate(hooks, total, len(sent), stream.child("aggregate")).value
-    return {k: v / len(sent) for k, v in changed.items()}
+    return weighted_mean([dict(r.tensors) for r in received], [counts.get(r.about, 1.0) for r in received])
 
 
 def weighted_mean(params: Sequence[Params], weights: Sequence[float]) -> Params:

@@ -67,7 +67,7 @@ class FedAvg:
     ) -> list[ServerState]:
         """Replaces the surrogate by the weighted mean of the updates."""
         return [
-            replace(s, round=s.round + 1, surrogate=mean_update(world.hooks, inbox, stream))
+            replace(s, round=s.round + 1, surrogate=mean_update(inbox))
             for s, inbox, stream in zip(states, inboxes, streams, strict=True)
         ]
 

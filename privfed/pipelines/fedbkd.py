@@ -130,6 +130,19 @@ class FedBKD:
         return (*labels, *counts, *(("raw records of the clients",) if self.planted else ()))
 
     @property
+    def uploads(self) -> int:
+        """Models that one client sends over all rounds, at most."""
+        return self.rounds * (2 if self.global_head == "federated" else 1)
+
+    @property
+    def needs_each(self) -> str:
+        """Why sums do not suffice: the server's teachers are single models, and shared heads the clients'."""
+        if self.side == "server":
+            return "its server learns from each client's model; side 'client' distils at the clients"
+        shared = "the heads it shares start from each client's own; share_heads false keeps them at home"
+        return shared if self.share_heads else ""
+
+    @property
     def _sends_labels(self) -> bool:
         return self.side == "server" and self.generator is not None
 
@@ -223,9 +236,9 @@ class FedBKD:
     def _average(
         self, world: World, state: ServerState, inbox: Sequence[Release], stream: Stream
     ) -> ServerState:
-        mean = mean_update(world.hooks, inbox, stream)
+        mean = mean_update(inbox)
         if self.global_head == "federated":
-            mean |= mean_update(world.hooks, inbox, stream.child("head"), SHARED_HEAD)
+            mean |= mean_update(inbox, SHARED_HEAD)
         return replace(state, round=state.round + 1, surrogate={**state.surrogate, **mean})
 
     def _generate(

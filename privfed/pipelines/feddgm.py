@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from privfed.distillation import Job, Matched, Matching, match
+from privfed.distillation import Job, Matching, match
+from privfed.distillation import Matched as Distilled
 from privfed.pipelines._local import (
     check_participation,
     client_images,
     initial_states,
+    mean_update,
     publish_model,
     publish_synthetic,
     train_and_upload,
@@ -36,6 +38,7 @@ from privfed.release import SERVER, Release, client_name
 from privfed.training import Recipe, stack_size
 
 LabelMode = Literal["all", "held"]
+Target = Literal["clients", "aggregate"]
 Initial = Literal["prior", "real"]
 
 
@@ -52,6 +55,10 @@ class FedDGM:
         label_mode: "all" = images of every class whatever the client holds (as published);
             "held" = only classes the client says it holds, which discloses its label set.
         accumulate: whether synthetic sets of earlier rounds stay in the training set.
+        target: "clients" = the movement of each client is matched (as published); "aggregate" = the mean
+            movement of all is, by one set of images, so that the server needs nothing but the sum: secure
+            aggregation and noise on the sum then apply. `ipc` counts images of a round instead of images
+            of a client.
         initial: "prior" = latents drawn from the prior; "real" = latents encoded from the client's
             own images, which the client then uploads. The latter is the known catastrophic case of
             data set distillation and only exists to show that the attacks see it.
@@ -68,11 +75,26 @@ class FedDGM:
     accumulate: bool = False
     initial: Initial = "prior"
     fraction: float = 1.0
+    target: Target = "clients"
 
     def __post_init__(self) -> None:
         check_participation(self.rounds, self.fraction)
         if self.ipc < 1:
             raise ValueError(f"expected ipc >= 1, got ipc={self.ipc}")
+        if self.target not in get_args(Target):
+            known = ", ".join(get_args(Target))
+            raise ValueError(f"expected target to be one of {known}, got target={self.target!r}")
+        if self.target == "aggregate" and (self.label_mode, self.initial) != ("all", "prior"):
+            raise ValueError(
+                "expected label_mode 'all' and initial 'prior' for target 'aggregate', "
+                f"got label_mode={self.label_mode!r}, initial={self.initial!r}"
+            )
+
+    @property
+    def needs_each(self) -> str:
+        """Why sums do not suffice: matching goes client by client unless the aggregate is matched."""
+        each = "it matches the movement of each client; target 'aggregate' matches that of the sum"
+        return each if self.target == "clients" else ""
 
     @property
     def needs_prior(self) -> bool:
@@ -105,7 +127,9 @@ class FedDGM:
         inboxes: Sequence[Sequence[Release]],
         streams: Sequence[Stream],
     ) -> list[ServerState]:
-        """Distils every client's update, pools the images, trains both models on them."""
+        """Distils every client's update (or their mean), pools the images, trains both models on them."""
+        if self.target == "aggregate":
+            inboxes = [_mean_of(inbox) for inbox in inboxes]
         jobs = [
             self._job(world, state, inbox, update, stream)
             for state, inbox, stream in zip(states, inboxes, streams, strict=True)
@@ -154,7 +178,7 @@ class FedDGM:
         client = -1 if update.about is None else update.about
         return Job(state.surrogate, dict(update.tensors), labels, stream.child("client", client), latents)
 
-    def _pool(self, world: World, state: ServerState, matched: Sequence[Matched]) -> Records:
+    def _pool(self, world: World, state: ServerState, matched: Sequence[Distilled]) -> Records:
         fresh = [Records(m.images, m.labels) for m in matched]
         if self.accumulate and state.synthetic is not None:
             fresh.insert(0, state.synthetic)
@@ -190,12 +214,20 @@ class FedDGM:
         ]
 
 
-def _server_releases(round: int, update: Release, matched: Matched) -> tuple[Release, ...]:
+def _server_releases(round: int, update: Release, matched: Distilled) -> tuple[Release, ...]:
     """What lies on the server after one client was distilled: latents, step size, images."""
     client = -1 if update.about is None else update.about
     tensors = {"latents": matched.latents, "eta": torch.tensor(matched.eta), "losses": matched.losses}
     latents = Release(round, SERVER, SERVER, "latents", "client_latents", tensors, client)
     return latents, client_images(round, client, Records(matched.images, matched.labels))
+
+
+def _mean_of(inbox: Sequence[Release]) -> tuple[Release, ...]:
+    """The mean of the updates as one that is nobody's; what is one sum already stays as it is."""
+    received = updates(inbox)
+    if len(received) < 2 and all(r.about is None for r in received):
+        return tuple(received)
+    return (replace(received[0], sender=SERVER, tensors=mean_update(received), about=None),)
 
 
 def _first_of_each_class(records: Records, classes: int, limit: int) -> Records:

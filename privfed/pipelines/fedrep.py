@@ -65,6 +65,12 @@ class FedRep:
         """Counts, when clients state them."""
         return ("number of records of each client",) if self.weighting == "records" else ()
 
+    @property
+    def needs_each(self) -> str:
+        """Why sums do not suffice: heads that are shared start from each client's own."""
+        shared = "the heads it shares start from each client's own; share_heads false keeps them at home"
+        return shared if self.share_heads else ""
+
     def share(self, round: int) -> float:
         """All clients in the last round."""
         return 1.0 if round == self.rounds - 1 else self.fraction
@@ -102,9 +108,7 @@ class FedRep:
     ) -> list[ServerState]:
         """Replaces the representation, and the head if it was shared, by the weighted mean."""
         return [
-            replace(
-                s, round=s.round + 1, surrogate={**s.surrogate, **mean_update(world.hooks, inbox, stream)}
-            )
+            replace(s, round=s.round + 1, surrogate={**s.surrogate, **mean_update(inbox)})
             for s, inbox, stream in zip(states, inboxes, streams, strict=True)
         ]
 

@@ -36,6 +36,11 @@ class LocalOnly:
         check_participation(self.rounds, self.fraction)
 
     @property
+    def needs_each(self) -> str:
+        """Why there is no sum to defend."""
+        return "its clients send nothing"
+
+    @property
     def outside_claim(self) -> tuple[str, ...]:
         """The models of the clients; there is nothing else to claim anything about."""
         return (UNCOUNTED,)

@@ -56,6 +56,11 @@ class Twin:
         return 1.0
 
     @property
+    def needs_each(self) -> str:
+        """Why no defence on sums fits."""
+        return "it is a control that shows what no defence stands before"
+
+    @property
     def outside_claim(self) -> tuple[str, ...]:
         """Everything, for the positive twin."""
         return ("raw records of the clients",) if self.trained_on == "members" else ()

@@ -47,8 +47,8 @@ def evidence(name: str, shift: float = 0.0, observer: Observer = SERVER, crashed
     return Evidence(probe(name, observer), found, included, canaries, Stream(0), crashed)
 
 
-def arm(*found: Evidence, id: str = "fedavg", setting: str = "s", claim: Claim | None = None) -> Judged:
-    return Judged(setting, id, True, ("twin",), found, claim, partial(federated_mean, np.ones((16, 200))))
+def arm(*found: Evidence, id: str = "fedavg", setting: str = "s", claims: tuple[Claim, ...] = ()) -> Judged:
+    return Judged(setting, id, True, ("twin",), found, claims, partial(federated_mean, np.ones((16, 200))))
 
 
 def control(attack: str, passed: bool = True, kind: str = "positive", of: str = "twin") -> Control:
@@ -227,15 +227,17 @@ def test_a_name_that_matches_nothing_blocks_beside_one_that_does() -> None:
 def test_a_rule_on_claims_where_nobody_claims_says_so() -> None:
     found = rows([arm(evidence(LOSS))], held(LOSS), tiny.POLICY + EPSILON)
     assert found[1].message == "no audited arm makes a differential-privacy claim"
-    claiming = rows([arm(evidence(LOSS), claim=CLAIM)], held(LOSS), tiny.POLICY + EPSILON)
+    claiming = rows([arm(evidence(LOSS), claims=(CLAIM,))], held(LOSS), tiny.POLICY + EPSILON)
     assert (claiming[1].verdict, claiming[1].arm) == ("PASS", "fedavg")
-    over = rows([arm(evidence(LOSS), claim=replace(CLAIM, epsilon=9.0))], held(LOSS), tiny.POLICY + EPSILON)
+    over = rows(
+        [arm(evidence(LOSS), claims=(replace(CLAIM, epsilon=9.0),))], held(LOSS), tiny.POLICY + EPSILON
+    )
     assert over[1].verdict == "FAIL"
 
 
 def test_a_claim_is_judged_for_the_unit_that_the_policy_is_about() -> None:
     text = (tiny.POLICY + EPSILON).replace("privacy_unit: record", "privacy_unit: client")
-    found = rows([arm(evidence(LOSS), claim=CLAIM)], held(LOSS), text)
+    found = rows([arm(evidence(LOSS), claims=(CLAIM,))], held(LOSS), text)
     assert (found[1].verdict, found[1].reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
     assert found[1].message == "the claim protects one record, the policy asks for one client"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ CLAIM = Claim(
     sampling="poisson", mechanism="gaussian", outside=("counts",),
     assumptions=(Assumption("Poisson sampling", True, "watched"),),
 )  # fmt: skip
+CENTRAL = replace(CLAIM, unit="client", against=("clients", "outsiders"), trace="[]")
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = Signals(np.ones((3, 2)), np.zeros((4, 2, 1)), np.arange(3))
 
@@ -30,17 +32,17 @@ def transcript() -> Transcript:
     return Transcript((Release(0, SERVER, PUBLIC, "label_set", "labels", {"x": torch.arange(3)}),))
 
 
-def keep(folder: Path, claim: Claim | None = CLAIM) -> Kept:
-    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, claim, 1.5, spent=3)
+def keep(folder: Path, *claims: Claim) -> Kept:
+    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, claims or (CLAIM,), 1.5, spent=3)
     store.keep(folder, transcript(), kept)
     return kept
 
 
-@pytest.mark.parametrize("claim", [CLAIM, None])
-def test_what_is_kept_comes_back(tmp_path: Path, claim: Claim | None) -> None:
-    kept = keep(tmp_path / "f", claim)
+@pytest.mark.parametrize("claims", [(CLAIM,), (CLAIM, CENTRAL)])
+def test_what_is_kept_comes_back(tmp_path: Path, claims: tuple[Claim, ...]) -> None:
+    kept = keep(tmp_path / "f", *claims)
     found = store.recall(tmp_path / "f")
-    assert (found.claim, found.seconds, found.spent) == (claim, 1.5, 3)
+    assert (found.claims, found.seconds, found.spent) == (claims, 1.5, 3)
     assert found.correct["large"].tolist() == kept.correct["large"].tolist()
     (release,) = store.transcript(tmp_path / "f").releases
     assert release.tensors["x"].tolist() == [0, 1, 2]
@@ -50,7 +52,7 @@ def test_how_the_clients_own_models_did_comes_back_or_stays_absent(tmp_path: Pat
     keep(tmp_path / "without")
     assert store.recall(tmp_path / "without").personal is None
     own = np.array([0.5, np.nan, 1.0])
-    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, None, 1.5, own)
+    kept = Kept({"large": np.array([1, 0, 1], dtype=np.uint8)}, (), 1.5, own)
     store.keep(tmp_path / "with", transcript(), kept)
     found = store.recall(tmp_path / "with")
     assert found.personal is not None
@@ -80,8 +82,8 @@ def test_a_federation_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     """Its signals may have been read already, by another audit."""
     keep(tmp_path / "f")
     store.keep_signals(tmp_path / "f", "a", SIGNALS)
-    keep(tmp_path / "f", None)
-    assert store.recall(tmp_path / "f").claim == CLAIM
+    keep(tmp_path / "f", CENTRAL)
+    assert store.recall(tmp_path / "f").claims == (CLAIM,)
     assert store.has_signals(tmp_path / "f", "a")
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
@@ -90,8 +92,8 @@ def test_a_broken_federation_makes_room(tmp_path: Path) -> None:
     keep(tmp_path / "f")
     store.keep_signals(tmp_path / "f", "a", SIGNALS)
     (tmp_path / "f" / store.OUTCOME).unlink()
-    keep(tmp_path / "f", None)
-    assert store.recall(tmp_path / "f").claim is None
+    keep(tmp_path / "f", CENTRAL)
+    assert store.recall(tmp_path / "f").claims == (CENTRAL,)
     assert not store.has_signals(tmp_path / "f", "a")
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
@@ -136,14 +138,14 @@ def test_two_audits_may_share_a_store(tmp_path: Path) -> None:
     assert [(racer.returncode, text) for racer, text in zip(racers, told, strict=True)] == [(0, ""), (0, "")]
     assert sorted(p.name for p in root.iterdir()) == sorted(["engine.json", *(f"f{i}" for i in range(60))])
     for folder in root.glob("f*"):
-        assert store.recall(folder).claim == CLAIM
+        assert store.recall(folder).claims == (CLAIM,)
         assert sorted(p.name for p in folder.iterdir()) == [
             store.CORRECT, store.OUTCOME, "signals-a.safetensors", store.TRANSCRIPT,
         ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [store.OUTCOME, store.CORRECT])
-@pytest.mark.parametrize("content", [b"", b"{", b'{"claim": {"epsilon": 1}}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"claims": [{"epsilon": 1}]}', b"\xff"])
 def test_a_damaged_federation_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     keep(tmp_path / "f")
     (tmp_path / "f" / name).write_bytes(content)

@@ -16,7 +16,7 @@ from scipy.stats import binom, norm
 from audits.intervals import clopper_pearson
 from audits.roc import tpr_at_fpr
 from audits.statistics import federated_auc
-from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claim, overall
+from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claim, judge_claims, overall
 from privfed.claims import Assumption, Claim
 from reports.record import Check, Estimate, Limit, VerdictKind
 from tests.audits.designs import Design, most_misses
@@ -248,6 +248,27 @@ def test_a_claim_about_another_unit_answers_nothing(epsilon: float) -> None:
     assert ruling.message == "the claim protects one client, the policy asks for one record"
     assert judge_claim(claim(epsilon), 1e-5, limit, "patient").reason_code == "nothing_evaluated"
     assert judge_claim(claim(), 1e-5, limit, "Record ").verdict == "PASS"
+
+
+def test_a_client_that_may_be_replaced_covers_its_records() -> None:
+    made = replace(claim(), unit="client", neighbouring="replace_one")
+    assert judge_claim(made, 1e-5, Limit(op="<=", value=8.0), "record").verdict == "PASS"
+
+
+def test_a_claim_that_leaves_the_server_out_answers_nothing() -> None:
+    made = replace(claim(), against=("clients", "outsiders"))
+    ruling = judge_claim(made, 1e-5, Limit(op="<=", value=8.0), "record")
+    assert (ruling.verdict, ruling.reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+    assert ruling.message == "the claim holds against clients and outsiders, not against the server"
+
+
+def test_of_several_claims_the_one_that_answers_the_policy_is_judged() -> None:
+    limit = Limit(op="<=", value=8.0)
+    central = replace(claim(1.0), against=("clients", "outsiders"))
+    client = replace(claim(2.0), unit="client")
+    ruling = judge_claims((client, central, claim(5.0), claim(4.0)), 1e-5, limit, "record")
+    assert (ruling.verdict, ruling.estimate and ruling.estimate.value) == ("PASS", 4.0)
+    assert judge_claims((), 1e-5, limit, "record").reason_code == "nothing_evaluated"
 
 
 @pytest.mark.parametrize(("epsilon", "words"), [(4.0, "is within"), (9.0, "is over")])

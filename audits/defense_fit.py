@@ -1,0 +1,67 @@
+"""Which defences fit which pipeline: combinations that would promise nothing are refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from privfed.aggregation import needs_each
+from privfed.pipelines.interface import Personalised, Pipeline
+
+
+def misfit(pipeline: Pipeline, name: str, defenses: Sequence[tuple[str, Any]]) -> tuple[int, str] | None:
+    """The first defence that does not fit, as its place and the reason; None when all fit.
+
+    Args:
+        pipeline: the arm's.
+        name: of the pipeline, for the message.
+        defenses: of the arm, each with its name.
+    """
+    for index, (defense, hook) in enumerate(defenses):
+        others = [d for i, (_, d) in enumerate(defenses) if i != index]
+        reason = _on_sums(pipeline, name, defense, hook, others) or _on_tasks(defense, hook, others)
+        if reason:
+            return index, reason
+    return None
+
+
+def misfit_of_clients(pipeline: Pipeline, clients: int, hook: Any) -> str:
+    """Why a defence does not fit so many clients; empty when it does."""
+    minimum = getattr(hook, "minimum", None)
+    present = max(1, int(pipeline.fraction * clients + 0.5))
+    if minimum is not None and present < minimum:
+        return f"expected minimum <= {present}, the clients of a round, got minimum={minimum}"
+    expected = getattr(hook, "expected_clients", None)
+    rate = getattr(hook, "client_rate", 1.0)
+    wanted = rate * clients if rate < 1 else float(present)
+    if expected is not None and abs(expected - wanted) > 1e-6 * wanted:
+        rule = f"expected expected_clients {wanted:g}, those of a round on average"
+        return f"{rule}, got expected_clients={expected:g}"
+    return ""
+
+
+def _on_sums(pipeline: Pipeline, name: str, defense: str, hook: Any, others: Sequence[Any]) -> str:
+    if not hasattr(hook, "aggregate"):
+        return ""
+    if each := needs_each(pipeline):
+        rule = f"expected a pipeline whose server works on a sum for {defense}"
+        return f"{rule}, got pipeline={name!r}: {each}"
+    if getattr(pipeline, "weighting", "equal") == "records":
+        return f"expected weighting 'equal' beside {defense}, got weighting='records'"
+    rate = getattr(hook, "client_rate", None)
+    if rate is None:
+        return ""
+    if rate < 1 and rate != pipeline.fraction:
+        return f"expected client_rate to be the pipeline's fraction {pipeline.fraction:g}, got {rate:g}"
+    if rate < 1 and isinstance(pipeline, Personalised):
+        return f"expected client_rate 1 for {name!r}, whose last round has all clients, got {rate:g}"
+    if rate < 1 and any(getattr(o, "hides_updates", False) for o in others):
+        return f"expected client_rate 1 beside secure aggregation, which refuses small rounds, got {rate:g}"
+    return ""
+
+
+def _on_tasks(defense: str, hook: Any, others: Sequence[Any]) -> str:
+    mixing = getattr(hook, "mixes_records", False)
+    if mixing and any(getattr(o, "event", None) is not None and hasattr(o, "train") for o in others):
+        return f"expected no {defense} beside a defence that clips record by record: it mixes records"
+    return ""
