@@ -215,11 +215,10 @@ class FedDGM:
 
 
 def _server_releases(round: int, update: Release, matched: Distilled) -> tuple[Release, ...]:
-    """What lies on the server after one client was distilled: latents, step size, images."""
-    client = -1 if update.about is None else update.about
+    """What lies on the server after one update was distilled: latents, step size, images."""
     tensors = {"latents": matched.latents, "eta": torch.tensor(matched.eta), "losses": matched.losses}
-    latents = Release(round, SERVER, SERVER, "latents", "client_latents", tensors, client)
-    return latents, client_images(round, client, Records(matched.images, matched.labels))
+    latents = Release(round, SERVER, SERVER, "latents", "client_latents", tensors, update.about)
+    return latents, client_images(round, update.about, Records(matched.images, matched.labels))
 
 
 def _mean_of(inbox: Sequence[Release]) -> tuple[Release, ...]:

@@ -33,6 +33,7 @@ OPTIONS: list[Pipeline] = [
     FedBKD(side="client", share_heads=False),
     FedDGM(label_mode="held", accumulate=True),
     FedDGM(initial="real"),
+    FedDGM(target="aggregate"),
     FedRep(share_heads=True, weighting="records"),
     Twin(trained_on="public"),
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
 from privfed.federation import Federation, run
-from privfed.hooks import Hooks, Spent
+from privfed.hooks import Hooks
 from privfed.nets import Params, initial
 from privfed.pipelines.fedavg import FedAvg, Weighting
 from privfed.pipelines.interface import Personalised, ServerState
@@ -123,24 +123,6 @@ def test_counts_are_a_release_and_a_disclosure_only_when_asked_for() -> None:
     (quiet,) = run(equally, world(), [federation(0, (8, 0, 5))])
     assert named(quiet, "count") == []
     assert equally.outside_claim == ()
-
-
-@dataclass(frozen=True)
-class Halve:
-    """Halves the sum and checks how many clients made it."""
-
-    clients: int
-
-    def aggregate(self, total: Params, clients: int, stream: Stream) -> Spent[Params]:
-        assert clients == self.clients
-        assert stream == Stream(0, ("aggregate", 0))
-        return Spent({k: v / 2 for k, v in total.items()}, None)
-
-
-def test_an_aggregate_hook_acts_on_the_sum() -> None:
-    sent = [(k, net(k), None) for k in range(3)]
-    found = averaged(FedAvg(weighting="equal"), *sent, hooks=Hooks(aggregate=(Halve(3),)))
-    assert_params_close(found, {k: v / 2 for k, v in mix([1 / 3] * 3).items()})
 
 
 def test_the_average_leaves_updates_as_they_were() -> None:
