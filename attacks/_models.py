@@ -14,7 +14,7 @@ from privfed.nets import NetSpec
 from privfed.records import Records
 from privfed.release import Release, View
 
-Artefact = Literal["update", "personal", "surrogate", "large"]
+Artefact = Literal["update", "aggregate", "personal", "surrogate", "large"]
 Read = Callable[[tuple[Release, ...], Records, Records], tuple[Floats, Floats]]
 """Signals of (models, members, population): shapes (models, n) and (models, z), NaN where unknown."""
 

@@ -65,6 +65,7 @@ def _known(modality: Modality) -> tuple[Probe, ...]:
         probe
         for observer, source, artefact, suffix in (
             (SERVER, RepresentationConfidence("update"), "client update", ""),
+            (SERVER, RepresentationConfidence("aggregate"), "sum of the updates", " on the sum"),
             (CLIENT, RepresentationConfidence("surrogate"), "broadcast surrogate", ""),
             (SERVER, ModelConfidence("personal"), "personal model", " on personal models"),
             (MODEL, ModelConfidence("large"), "released model", ""),

@@ -15,6 +15,8 @@ from typing import Literal
 
 import torch
 
+from privfed.aggregation import AGGREGATE
+from privfed.nets import Params
 from privfed.pipelines._local import (
     client_images,
     initial_states,
@@ -26,7 +28,7 @@ from privfed.pipelines._local import (
 from privfed.pipelines.interface import ClientJob, ClientMessage, ServerState, World
 from privfed.randomness import Stream
 from privfed.records import Records, concatenate
-from privfed.release import SERVER, Release, client_name
+from privfed.release import AGGREGATOR, SERVER, Release, client_name
 from privfed.training import Recipe
 
 TrainedOn = Literal["members", "public"]
@@ -93,7 +95,7 @@ class Twin:
             world, world.large, [s.large or {} for s in states], pooled, self.memorising, streams
         )
         return [
-            ServerState(s.round + 1, a, b, pool, keep)
+            ServerState(s.round + 1, a, b, pool, (*keep, _as_sum(s.round, a)))
             for s, a, b, pool, keep in zip(states, small, large, pooled, kept, strict=True)
         ]
 
@@ -116,6 +118,11 @@ def _null_job(world: World, job: ClientJob) -> ClientJob:
         labels = torch.randint(world.surrogate.classes, (len(records),), generator=generator)
         records = Records(records.inputs, labels.to(records.labels.device))
     return ClientJob(job.client, job.round, job.start, records, stream)
+
+
+def _as_sum(round: int, model: Params) -> Release:
+    """The model that remembers everybody's records, where others show a sum of updates."""
+    return Release(round, AGGREGATOR, SERVER, "weights", AGGREGATE, model)
 
 
 def _raw(job: ClientJob) -> Release:

@@ -178,7 +178,7 @@ def test_the_net_must_be_described() -> None:
 def test_unknown_artefacts_are_refused() -> None:
     with pytest.raises(
         ValueError,
-        match="expected artefact to be one of update, personal, surrogate, large, got artefact='x'",
+        match="expected artefact to be one of update, aggregate, personal, surrogate, large, got artefact='x'",
     ):
         ModelConfidence("x")  # type: ignore[arg-type]
 

@@ -264,7 +264,7 @@ def test_one_class_leaves_nothing_to_read() -> None:
     [
         (
             {"artefact": "x"},
-            "expected artefact to be one of update, personal, surrogate, large, got",
+            "expected artefact to be one of update, aggregate, personal, surrogate, large, got",
         ),
         ({"strength": 0.0}, "expected strength > 0, got strength=0.0"),
     ],
