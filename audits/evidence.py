@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -16,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from attacks.interface import Bools, Candidates, Floats
 from audits.coverage import Probe
 from audits.game import Played, read_key, score_all
+from audits.leave_one_out import remembered, shared_variances
 from audits.roc import roc, tpr_at_fpr
 from audits.setting import Setting
 from audits.statistics import auc_at, federated_auc, one_score_per_unit
@@ -39,6 +42,8 @@ class Evidence:
         canaries: shape (n,).
         stream: decides in which federation each unit is scored for TPR at FPR.
         crashed: why the attack failed to run, if it did.
+        shared: by part, the least variance of the mean AUC where federations are each other's
+            references (`audits.leave_one_out`); empty for attacks without references.
         known: measures already worked out, so that none is twice.
     """
 
@@ -48,6 +53,7 @@ class Evidence:
     canaries: Bools
     stream: Stream
     crashed: str = ""
+    shared: Mapping[str, float] = field(default_factory=dict, repr=False)
     known: dict[tuple[str, float | None, str], Callable[[float], Estimate]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -66,7 +72,7 @@ class Evidence:
     def _measure(self, metric: str, fpr: float | None, part: str) -> Callable[[float], Estimate]:
         scores, included = self._part(part)
         if metric == "auc":
-            return auc_at(scores, included)
+            return auc_at(scores, included, self.shared.get(part))
         inside, outside = one_score_per_unit(included, scores, self.stream)
         return lambda level: tpr_at_fpr(inside, outside, fpr or 0.0, level, len(scores))
 
@@ -78,17 +84,37 @@ class Evidence:
     def _part(self, part: str) -> tuple[Floats, Bools]:
         if self.scores is None:
             raise ValueError(f"expected scores, got none for {self.probe.name}")
-        chosen = {"all": np.ones_like(self.canaries), "natural": ~self.canaries, "canaries": self.canaries}
-        return self.scores[:, chosen[part]], self.included[:, chosen[part]]
+        chosen = _parts(self.canaries)[part]
+        return self.scores[:, chosen], self.included[:, chosen]
 
 
-def gather(probe: Probe, played: Played, setting: Setting) -> Evidence:
-    """Scores every federation by one probe; a crash becomes part of the evidence."""
-    return _gather(probe, played, setting, played.included)
+def gather(probe: Probe, played: Played, setting: Setting, root: Path | None = None) -> Evidence:
+    """Scores every federation by one probe; a crash becomes part of the evidence.
+
+    Args:
+        probe: the attack and its observer.
+        played: what it reads.
+        setting: where.
+        root: the store, which keeps what federations share as references; worked out anew without.
+    """
+    found = _gather(probe, played, setting, played.included)
+    signals = played.signals[read_key(probe)]
+    if found.scores is None or signals is None:
+        return found
+    work = shared_variances if root is None else partial(remembered, root)
+    try:
+        shared = work(probe, signals, found.included, found.scores, _parts(found.canaries))
+    except Exception as error:  # as while scoring
+        return replace(found, scores=None, crashed=f"{type(error).__name__}: {error}")
+    return replace(found, shared=shared)
 
 
 def decoy(probe: Probe, played: Played, setting: Setting) -> Evidence:
-    """The same on membership that was drawn afresh and never reached the pipeline: must be chance."""
+    """The same on membership that was drawn afresh and never reached the pipeline: must be chance.
+
+    Given all other federations, a fresh draw leaves the AUC of each at 1/2 on average: what federations
+    share as references is left out here, which halves the work.
+    """
     draw = setting.stream.child("decoy", read_key(probe)).numpy()
     return _gather(probe, played, setting, draw.random(played.included.shape) < 0.5)
 
@@ -119,6 +145,11 @@ def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: f
             for bits in truth
         ]
     return federated_auc(np.stack(guesses), truth, level)
+
+
+def _parts(canaries: Bools) -> dict[str, Bools]:
+    """Candidates that each part counts, shape (n,)."""
+    return {"all": np.ones_like(canaries), "natural": ~canaries, "canaries": canaries}
 
 
 def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> Evidence:

@@ -24,12 +24,15 @@ class Spread:
         influence: shape (F, n): what each record adds to the mean of `values`; zero where not scored.
         units: privacy units behind one federation's statistic, for the bound used without spread.
         reach: how far a federation unlike those seen could lie from them.
+        shared: variance of the mean of `values` with everything that federations have in common beside
+            records, where it is known from elsewhere: neither kind of cluster shows it.
     """
 
     values: Floats
     influence: Floats
     units: int
     reach: float
+    shared: float = 0.0
 
     @property
     def variance(self) -> float:
@@ -37,14 +40,15 @@ class Spread:
 
         Cameron, Gelbach and Miller (2011), "Robust inference with multiway clustering":
         clusters by federation plus clusters by record less what both count twice. The difference
-        can fall below either part by chance, hence the maximum.
+        can fall below either part by chance, hence the maximum. What federations share beside
+        records is in no cluster of either kind; where it is known, the variance is no smaller.
         """
         records = float(np.square(self.influence.sum(axis=0)).sum())
         both = float(np.square(self.influence).sum())
         if len(self.values) == 1:
             return both
         federations = float(self.values.var(ddof=1)) / len(self.values)
-        return max(federations + records - both, records, federations)
+        return max(federations + records - both, records, federations, self.shared)
 
     def bounds(self, level: float) -> tuple[float, float]:
         """Both ends of the interval of the mean of `values`, each at confidence `level`.
@@ -53,10 +57,12 @@ class Spread:
         stay inside (0, 1) (Pepe, 2003; Qin and Hotilovac, 2008).
         """
         value, variance, count = float(self.values.mean()), self.variance, len(self.values)
-        if variance <= _NO_SPREAD:
-            half = self._half_width_without_spread(level)
-            return max(0.0, value - half), min(1.0, value + half)
         freedom = count - 1 if count > 1 else self.units - 1
+        if variance <= _NO_SPREAD or value in (0.0, 1.0):
+            half = self._half_width_without_spread(level)
+            if variance > _NO_SPREAD:
+                half = max(half, float(t.ppf(level, freedom)) * math.sqrt(variance))
+            return max(0.0, value - half), min(1.0, value + half)
         half = float(t.ppf(level, freedom)) * math.sqrt(variance) / (value * (1 - value))
         return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 

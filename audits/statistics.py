@@ -12,6 +12,7 @@ Scores point one way everywhere: higher = more likely a member. NaN = not scored
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _METHOD_AUC = "Mann-Whitney AUC; two-way cluster-robust DeLong variance on the logit scale, Student t"
+_METHOD_SHARED = f"{_METHOD_AUC}; jackknife over federations that are each other's references"
 _METHOD_MEAN = "mean over federations; two-way cluster-robust variance on the logit scale, Student t"
 
 
@@ -42,8 +44,39 @@ def auc(scores: Floats, included: Bools) -> float:
     >>> auc(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, True, False, True]))
     0.625
     """
-    members = placements(scores, included)[included]
-    return float(np.nanmean(members)) if np.isfinite(members).any() else float("nan")
+    _expect_same_shape(scores, included, ndim=1)
+    scored = ~np.isnan(scores)
+    inside = included[scored]
+    m, n = int(inside.sum()), int((~inside).sum())
+    if not m or not n:
+        return float("nan")
+    above = float(rankdata(scores[scored])[inside].sum()) - m * (m + 1) / 2
+    return above / (m * n)
+
+
+def aucs(scores: Floats, included: Bools) -> Floats:
+    """`auc` of each row, all at once.
+
+    Args:
+        scores: shape (F, n), higher = more likely a member; NaN is left out.
+        included: shape (F, n).
+
+    Returns:
+        Shape (F,); NaN where no member or no non-member is scored.
+    """
+    _expect_same_shape(scores, included, ndim=2)
+    scored = ~np.isnan(scores)
+    inside, outside = included & scored, ~included & scored
+    order = scores.argsort(axis=1)  # NaN goes last
+    # Of each member the non-members below it; where there are ties, ranks settle them.
+    below = np.take_along_axis(outside, order, axis=1).cumsum(axis=1)
+    wins = np.where(np.take_along_axis(inside, order, axis=1), below, 0).sum(axis=1)
+    pairs = inside.sum(axis=1) * outside.sum(axis=1)
+    found: Floats = np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
+    ordered = np.take_along_axis(scores, order, axis=1)
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    found[tied] = [auc(s, b) for s, b in zip(scores[tied], included[tied], strict=True)]
+    return found
 
 
 def placements(scores: Floats, included: Bools) -> Floats:
@@ -89,16 +122,20 @@ def federated_auc(scores: Floats, included: Bools, level: float) -> Estimate:
     (every federation perfectly separated, or all scores equal) the bounds are exact binomial ones
     on the number of federations and of member/non-member pairs; a federation unlike those seen is
     then taken to lie at most 1/2 away, as chance does from perfect separation.
+
+    Federations must not have been scored with each other's help: what they share by that is not in
+    these numbers. `auc_at` takes it from `audits.leave_one_out`.
     """
     return auc_at(scores, included)(level)
 
 
-def auc_at(scores: Floats, included: Bools) -> Callable[[float], Estimate]:
+def auc_at(scores: Floats, included: Bools, shared: float | None = None) -> Callable[[float], Estimate]:
     """`federated_auc` as a function of the level alone: what is costly is done once.
 
     Args:
         scores: shape (F, n), higher = more likely a member; NaN = not scored.
         included: shape (F, n).
+        shared: least variance of the mean AUC, where federations are each other's references.
     """
     _expect_same_shape(scores, included, ndim=2)
     place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
@@ -110,11 +147,12 @@ def auc_at(scores: Floats, included: Bools) -> Callable[[float], Estimate]:
     scored = ~np.isnan(place)
     n_in = int((included & scored).any(axis=0).sum())
     n_out = int((~included & scored).any(axis=0).sum())
-    spread = _auc_spread(place, included)
+    method = _METHOD_AUC if shared is None else _METHOD_SHARED
+    spread = replace(_auc_spread(place, included), shared=shared or 0.0)
     if len(place) == 1 and spread.units < 2:
         reason = f"one federation needs at least 2 members and 2 non-members, got {n_in} and {n_out}"
         return partial(_absent, "auc", _METHOD_AUC, reason=reason)
-    return partial(_estimate, "auc", _METHOD_AUC, spread, n_in=n_in, n_out=n_out)
+    return partial(_estimate, "auc", method, spread, n_in=n_in, n_out=n_out)
 
 
 def federated_mean(correct: Floats, level: float, metric: str = "accuracy") -> Estimate:
