@@ -1,25 +1,28 @@
 """An independent look at each DP-SGD step: what the optimiser really clipped, sampled and added.
 
-The witness reads per-sample gradients, their clipped sum and the final gradient after each step,
-recomputes what they should be, and turns the lot into assumptions of the claim. Each statistical
-check raises a false alarm with probability at most 1e-6 a run, by non-asymptotic bounds (Laurent
-and Massart 2000, Lemma 1, for the noise; Bernstein's inequality for the sampling).
+The witness reads per-sample gradients before they are clipped, and their sum and the final gradient
+after, recomputes what they should be, and turns the lot into assumptions of the claim. Under ghost
+clipping there are no per-sample gradients to read; there it makes its own in some steps. What was
+seen becomes assumptions in `_dp_assumptions`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from defenses._dp_stated import Adaptation, Stated
 from privfed.claims import Assumption
+from privfed.records import Records
 
-LOG_ALARM = math.log(2 / 1e-6)
 ROUNDING = 1e-5
+# Norms that ghost clipping makes without the gradients themselves differ more in their last digits.
+GHOST_ROUNDING = 1e-4
 PROBES = 3
 
 
@@ -30,10 +33,15 @@ class Step:
     Attributes:
         size: records in the batch.
         excess: L2 distance between the sum used and the sum of gradients clipped one by one, as a
-            multiple of what rounding explains; at most 1 when every record was clipped.
+            multiple of what rounding explains; at most 1 when every record was clipped. Where
+            gradients were not recounted, length of the sum used over what the clip allows.
         draws: numbers of noise added, one a parameter.
         power: sum of squares of the noise over its stated deviation.
         echo: inner product of that noise with the noise of the step before; 0 for the first.
+        recounted: whether `excess` is by gradients of each record.
+        followed: whether the clip was the stated one, or the one that noisy counts led to.
+        count_noise: noise on the count over its stated deviation; 0 without a count.
+        handed: whether the noise is what the operating system's source gave; True for another source.
     """
 
     size: int
@@ -41,49 +49,115 @@ class Step:
     draws: int
     power: float
     echo: float
+    recounted: bool = True
+    followed: bool = True
+    count_noise: float = 0.0
+    handed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Stated:
-    """What the steps are held against: the knobs of the claim, and the number of records."""
+@dataclass(slots=True)
+class _Batch:
+    """What the witness made of the pieces of one batch so far."""
 
-    noise_multiplier: float
-    clip: float
-    sampling_rate: float
-    steps: int
-    expected_batch: float
-    records: int
+    size: int = 0
+    total: Tensor | float = 0.0
+    length: Tensor | float = 0.0
+    centred: float = 0.0
 
 
-def watch(stated: Stated, seen: list[Step]) -> Callable[[Any], None]:
-    """A step hook for an Opacus optimiser that appends what it sees to `seen`."""
-    before: Tensor | None = None
+@dataclass(slots=True)
+class Witness:
+    """Looks at every piece of a batch before the optimiser does, and at every step after.
 
-    def look(optimizer: Any) -> None:
-        nonlocal before
-        each = torch.cat([g.flatten(1) for g in optimizer.grad_samples], dim=1)
+    Attributes:
+        stated: what the ledger has.
+        each: per-sample gradients of a piece without Opacus, in parts of shape (n, total); None where
+            the optimiser has them.
+        norms: of the gradients of the latest piece, as ghost clipping found them, shape (n,).
+        seen: the steps so far.
+    """
+
+    stated: Stated
+    each: Callable[[Records], list[Tensor]] | None = None
+    norms: Callable[[], Tensor] | None = None
+    seen: list[Step] = field(default_factory=list)
+    _batch: _Batch = field(default_factory=_Batch)
+    _clip: float | None = None
+    _before: Tensor | None = None
+
+    def piece(self, optimizer: Any, piece: Records) -> None:
+        """Before the optimiser takes a piece of a batch, its gradients ready."""
+        self._batch.size += len(piece)
+        clip = self._used(optimizer)
+        if self.each is None:
+            self._add(_blocks(optimizer, self.stated, clip))
+        elif self._recounts:
+            for part in self.each(piece):
+                self._add([(part, clip)])
+        elif len(piece) and self.norms is not None:
+            self._batch.length += self.norms().clamp(max=clip).sum()
+
+    def look(self, optimizer: Any) -> None:
+        """The step hook of an Opacus optimiser: noise is added, nothing has moved yet."""
+        clip, batch, stated = self._used(optimizer), self._batch, self.stated
         total = torch.cat([p.summed_grad.flatten() for p in optimizer.params])
         used = torch.cat([p.grad.flatten() for p in optimizer.params])
-        scale = stated.noise_multiplier * stated.clip or 1.0
+        scale = stated.gradient_noise * clip or 1.0
         noise = (used * stated.expected_batch - total) / scale
-        echo = 0.0 if before is None else float(noise @ before)
-        before = noise
-        excess = _excess(each, total, stated.clip)
-        seen.append(Step(len(each), excess, noise.numel(), float(noise @ noise), echo))
+        echo = 0.0 if self._before is None else float(noise @ self._before)
+        followed = clip == stated.clip if self._clip is None else math.isclose(clip, self._clip, rel_tol=1e-5)
+        count_noise = self._follow(optimizer, clip)
+        self.seen.append(
+            Step(
+                batch.size,
+                self._excess(total),
+                noise.numel(),
+                float(noise @ noise),
+                echo,
+                self.each is None or self._recounts,
+                followed,
+                count_noise,
+                _as_handed(optimizer, stated, noise * scale, total),
+            )
+        )
+        self._before, self._batch = noise, _Batch()
 
-    return look
+    @property
+    def _recounts(self) -> bool:
+        """Steps 1, 2, 4, 8, ... and the last: early ones and some of every length of run."""
+        step = len(self.seen) + 1
+        return step & (step - 1) == 0 or step == self.stated.steps
 
+    def _used(self, optimizer: Any) -> float:
+        return float(optimizer.max_grad_norm) if self.stated.adaptation else self.stated.clip
 
-def assumptions(stated: Stated, seen: Sequence[Step]) -> tuple[Assumption, ...]:
-    """What the run says about each assumption of Poisson-sampled DP-SGD."""
-    return (
-        _sampled(stated, [step.size for step in seen]),
-        _clipped(stated, [step.excess for step in seen]),
-        _noisy(stated, seen),
-        Assumption(
-            "all steps counted", len(seen) == stated.steps, f"{len(seen)} steps ran, {stated.steps} accounted"
-        ),
-    )
+    def _add(self, blocks: Sequence[tuple[Tensor, float]]) -> None:
+        batch, parts = self._batch, []
+        for gradients, clip in blocks:
+            norms = gradients.norm(dim=1)
+            factor = (clip / norms).clamp(max=1.0)  # a zero gradient gives an infinite ratio, clamped to 1
+            parts.append(factor @ gradients)
+            batch.length += (factor * norms).sum()
+            batch.centred += float((norms <= clip).sum()) - len(norms) / 2
+        batch.total = batch.total + torch.cat(parts)
+
+    def _excess(self, total: Tensor) -> float:
+        batch = self._batch
+        if self.each is not None and not self._recounts:
+            return float(total.norm() / (batch.length * (1 + GHOST_ROUNDING) + 1e-12))
+        rounding = ROUNDING if self.each is None else GHOST_ROUNDING
+        allowed = rounding * batch.length + 1e-6 * batch.size + 1e-12
+        return float((total - batch.total).norm() / allowed)
+
+    def _follow(self, optimizer: Any, clip: float) -> float:
+        """Notes where the noisy count leads the clip; gives the noise on it over what is stated."""
+        how = self.stated.adaptation
+        if how is None:
+            self._clip = clip
+            return 0.0
+        noisy = float(optimizer.unclipped_num)
+        self._clip = _moved(clip, noisy / self.stated.expected_batch, how)
+        return (noisy - self._batch.centred) / how.count_noise
 
 
 def separate(module: nn.Module, shape: Sequence[int]) -> Assumption:
@@ -119,53 +193,24 @@ def _keeps_apart(module: nn.Module, shape: Sequence[int]) -> bool:
     return True
 
 
-def _excess(each: Tensor, total: Tensor, clip: float) -> float:
-    norms = each.norm(dim=1)
-    factor = (clip / norms).clamp(max=1.0)  # a zero gradient gives an infinite ratio, clamped to 1
-    allowed = ROUNDING * (factor * norms).sum() + 1e-6 * len(each) + 1e-12
-    return float((total - factor @ each).norm() / allowed)
+def _blocks(optimizer: Any, stated: Stated, clip: float) -> list[tuple[Tensor, float]]:
+    """Gradients that are clipped together, shape (n, size), each with its clip."""
+    flat = [g.flatten(1) for g in optimizer.grad_samples]
+    if stated.clipping == "per_layer":
+        return [(g, clip / math.sqrt(len(flat))) for g in flat]
+    return [(torch.cat(flat, dim=1), clip)]
 
 
-def _clipped(stated: Stated, excess: Sequence[float]) -> Assumption:
-    within = all(e <= 1 for e in excess)  # false for NaN, unlike a comparison of the maximum
-    return Assumption(
-        "every per-sample gradient clipped",
-        within,
-        f"the sum of every step {'is' if within else 'is not'} the sum of gradients clipped one by one to "
-        f"L2 norm {stated.clip:g}, recomputed to within rounding",
-    )
+def _moved(clip: float, centred: float, how: Adaptation) -> float:
+    moved = clip * math.exp(-how.rate * (0.5 + centred - how.quantile))
+    return min(max(moved, how.smallest), how.largest)
 
 
-def _sampled(stated: Stated, sizes: Sequence[int]) -> Assumption:
-    draws = stated.records * len(sizes)
-    rate = stated.sampling_rate
-    slack = math.sqrt(2 * draws * rate * (1 - rate) * LOG_ALARM) + LOG_ALARM / 3 if rate < 1 else 0.0
-    within = abs(sum(sizes) - draws * rate) <= slack
-    return Assumption(
-        "Poisson sampling",
-        within,
-        f"every record is drawn by itself with rate {rate:g} in every step; the number of records drawn is "
-        f"{'within' if within else 'outside'} Bernstein's bound for that rate",
-    )
-
-
-def _noisy(stated: Stated, seen: Sequence[Step]) -> Assumption:
-    name = "Gaussian noise of the stated size"
-    if stated.noise_multiplier == 0:
-        return Assumption(name, False, "noise multiplier 0: no noise was added")
-    count = sum(step.draws for step in seen)
-    power = sum(step.power for step in seen)
-    echo = sum(step.echo for step in seen)
-    repeats = abs(echo) > math.sqrt(2 * count * LOG_ALARM) + LOG_ALARM
-    return Assumption(
-        name,
-        _chi_square(power, count) and not repeats,
-        f"added noise has {power / max(count, 1):.4f} of its stated variance over {count} draws and "
-        f"{'repeats' if repeats else 'does not repeat'} from step to step; it comes from a seeded "
-        "pseudo-random stream that no attack is handed",
-    )
-
-
-def _chi_square(power: float, count: int) -> bool:
-    spread = 2 * math.sqrt(count * LOG_ALARM)
-    return -spread <= power - count <= spread + 2 * LOG_ALARM
+def _as_handed(optimizer: Any, stated: Stated, found: Tensor, total: Tensor) -> bool:
+    if stated.random != "system":
+        return True
+    handed = getattr(optimizer, "handed", None)
+    if handed is None:
+        return False
+    allowed = 1e-3 * handed.norm() + ROUNDING * total.norm()
+    return bool((found - handed.to(found)).norm() <= allowed)

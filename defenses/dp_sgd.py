@@ -1,35 +1,47 @@
 """DP-SGD at the clients: record-level differential privacy of everything a client sends.
 
 Abadi et al. (arXiv 1607.00133, Algorithm 1) with Poisson sampling, through Opacus: per-sample
-gradients by GradSampleModule, clipping and noise by DPOptimizer. What follows a client's training
-(distillation, aggregation, release) is post-processing of it.
+gradients by GradSampleModule, clipping and noise by DPOptimizer and its kin. What follows a client's
+training (distillation, aggregation, release) is post-processing of it.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from defenses._dp_witness import Stated, Step, assumptions, separate, watch
+from defenses._dp_assumptions import assumptions
+from defenses._dp_stated import Adaptation, Clipping, Random, Stated, as_accounted
+from defenses._dp_steps import (
+    in_turn,
+    pieces,
+    poisson,
+    pull,
+    step,
+    without_hook_warning,
+    without_hooks,
+    witness_of,
+)
+from defenses._dp_witness import separate
 from privfed.accounting import Accountant, calibrate
 from privfed.hooks import Spent
-from privfed.nets import Params, module_of, parameter_shapes
-from privfed.records import Records
+from privfed.nets import Params, module_of
 
 if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
     from privfed.randomness import Stream
     from privfed.training import Task
+
+__all__ = ["SIMULATED", "DpSgd"]
+
+# How far an adaptive clip may go from where it started, either way.
+REACH = 1e3
 
 SIMULATED = (
     "the quality of the random numbers: noise and sampling come from a seeded pseudo-random generator, so "
@@ -52,9 +64,23 @@ class DpSgd:
     record and is added to the noisy gradient, so it costs nothing. The start, frozen parameters and
     the anchor are taken as known: they come from others, or were paid for when they were made.
 
-    The noise is reproducible. That is sound in an audit, where attacks see releases and never a
-    seed, and wrong in a deployment: the assumptions here say what the simulated claim needs, and
-    `SIMULATED`, outside the claim, is the caveat.
+    With `random` "seeded" the noise is reproducible. That is sound in an audit, where attacks see
+    releases and never a seed, and wrong in a deployment: the assumptions here say what the simulated
+    claim needs, and `SIMULATED`, outside the claim, is the caveat. With "system" noise and sampling come
+    from the operating system's cryptographically secure source: two runs are never the same, nothing
+    that is stored under a hash of its settings can be made again, and the caveat goes.
+
+    Four ways of clipping, all with one record's share of the sum within the clip:
+
+    - "flat": the whole gradient to `clip`.
+    - "per_layer": each of the L parameter tensors to clip / sqrt(L), as Opacus divides layers.
+    - "adaptive": as flat, with a clip that starts at `clip` and follows a quantile of gradient norms
+      (Andrew et al., arXiv 1905.03871). A noisy count is released beside the gradient; the gradient's own
+      noise grows so that both together cost what `noise_multiplier` says (their Theorem 1), and the
+      event is that of flat clipping.
+    - "ghost": as flat, without gradients of single records in memory where Opacus can do without
+      (linear layers; others make theirs one layer at a time) and in two backward passes (Li et al.,
+      arXiv 2110.05679). The run recounts some steps the slow way: steps 1, 2, 4, ... and the last.
 
     Attributes:
         noise_multiplier: standard deviation of the noise on the sum of clipped gradients over
@@ -65,6 +91,15 @@ class DpSgd:
         expected_batch: public divisor of the noisy sum, in records; about the sampling rate times
             a public guess of the number of records.
         lr, momentum: of SGD, as in torch.optim.SGD.
+        clipping: "flat", "per_layer", "adaptive" or "ghost".
+        largest_batch: records that are in memory at once; a larger batch goes in pieces to the same
+            sum. None = whole batches.
+        random: "seeded", or "system" for a run that does not repeat.
+        quantile: of gradient norms, that an adaptive clip follows, in (0, 1).
+        clip_rate: of the adaptive clip's geometric update (0.2 in Andrew et al.).
+        count_noise: standard deviation of the noise on the adaptive clip's count, above half the noise
+            multiplier; None = a twentieth of the expected batch (Andrew et al.), or the noise multiplier
+            if that is more.
     """
 
     noise_multiplier: float
@@ -74,6 +109,12 @@ class DpSgd:
     expected_batch: float
     lr: float
     momentum: float = 0.0
+    clipping: Clipping = "flat"
+    largest_batch: int | None = None
+    random: Random = "seeded"
+    quantile: float = 0.5
+    clip_rate: float = 0.2
+    count_noise: float | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -91,6 +132,19 @@ class DpSgd:
         )
         _require(0 < self.lr < math.inf, "a finite lr > 0", lr=self.lr)
         _require(0 <= self.momentum < 1, "momentum in [0, 1)", momentum=self.momentum)
+        for name, known in (("clipping", get_args(Clipping)), ("random", get_args(Random))):
+            value = getattr(self, name)
+            _require(value in known, f"{name} to be one of {', '.join(known)}", **{name: value})
+        most = self.largest_batch
+        _require(most is None or most >= 1, "largest_batch >= 1 or none", largest_batch=most)
+        _require(0 < self.quantile < 1, "quantile in (0, 1)", quantile=self.quantile)
+        _require(0 < self.clip_rate < math.inf, "a finite clip_rate > 0", clip_rate=self.clip_rate)
+        given = self.count_noise
+        _require(
+            given is None or self.noise_multiplier / 2 < given < math.inf,
+            "a finite count_noise above half the noise multiplier",
+            count_noise=given,
+        )
 
     @classmethod
     def for_epsilon(
@@ -106,6 +160,9 @@ class DpSgd:
         lr: float,
         momentum: float = 0.0,
         accountant: Accountant = "pld",
+        clipping: Clipping = "flat",
+        largest_batch: int | None = None,
+        random: Random = "seeded",
     ) -> DpSgd:
         """The least noise that keeps a client within `epsilon` over `rounds` rounds.
 
@@ -120,11 +177,16 @@ class DpSgd:
             lr: as the field.
             momentum: as the field.
             accountant: the one the claim will be computed with.
+            clipping: as the field; the noise does not depend on it.
+            largest_batch: as the field.
+            random: as the field.
         """
         _require(delta is not None, "a delta beside epsilon", delta=delta)
         _require(epsilon > 0, "epsilon > 0", epsilon=epsilon)
         _require(rounds >= 1, "rounds >= 1", rounds=rounds)
-        silent = cls(0.0, clip, sampling_rate, steps, expected_batch, lr, momentum)
+        silent = cls(
+            0.0, clip, sampling_rate, steps, expected_batch, lr, momentum, clipping, largest_batch, random
+        )
         if math.isinf(epsilon):
             return silent
         noise = _noise_for(epsilon, delta or 0.0, rounds * steps, sampling_rate, accountant)
@@ -141,64 +203,69 @@ class DpSgd:
         """Parameters after `steps` noisy steps from the task's start, and what the run verified.
 
         Raises:
-            ValueError: if the task has a teacher.
+            ValueError: if the task has a teacher, or a recipe that mixes records.
         """
-        if task.teacher is not None:
-            shape = tuple(task.teacher.shape)
-            raise ValueError(f"expected a task without a teacher under DP-SGD, got teacher of shape {shape}")
-        seen: list[Step] = []
-        stated = self._stated(len(task.records))
-        module = _per_sample(task)
-        with _without_hooks(module):
+        _refuse_mixing(task)
+        module = _per_sample(task, self.clip if self.clipping == "ghost" else None)
+        with without_hooks(module):
             apart = separate(module._module, task.spec.input_shape)
         optimizer = self._optimizer(module, task.stream.child("noise"))
-        optimizer.attach_step_hook(_in_turn(watch(stated, seen), _pull(task)))
-        with _without_hook_warning():
-            for chosen in _poisson(stated, task.stream.child("poisson")):
-                _step(module, optimizer, task.records.take(chosen))
+        stated = self._stated(len(task.records))
+        witness = witness_of(as_accounted(stated, self.event), task, module)
+        optimizer.attach_step_hook(in_turn(witness.look, pull(task)))
+        with without_hook_warning():
+            for chosen in poisson(stated, task.stream.child("poisson")):
+                batch = [task.records.take(part) for part in pieces(chosen, self.largest_batch)]
+                step(module, optimizer, batch, witness)
         trained = {name: p.detach().clone() for name, p in module._module.named_parameters()}
         fixed = {name: task.start[name].detach().clone() for name in task.frozen}
         params = {name: {**trained, **fixed}[name] for name in task.start}
-        checked = (*assumptions(stated, seen), apart)
-        return Spent(params, self.event, checked, outside=(SIMULATED,))
+        checked = (*assumptions(witness.stated, witness.seen), apart)
+        return Spent(params, self.event, checked, outside=(SIMULATED,) if self.random == "seeded" else ())
 
     def _stated(self, records: int) -> Stated:
         return Stated(
-            self.noise_multiplier, self.clip, self.sampling_rate, self.steps, self.expected_batch, records
-        )
+            self.noise_multiplier, self.clip, self.sampling_rate, self.steps, self.expected_batch, records,
+            self.clipping, self.random, self._adaptation() if self.clipping == "adaptive" else None,
+        )  # fmt: skip
+
+    def _adaptation(self) -> Adaptation:
+        usual = max(self.expected_batch / 20, self.noise_multiplier)
+        noise = usual if self.count_noise is None else self.count_noise
+        return Adaptation(self.quantile, self.clip_rate, noise, self.clip / REACH, self.clip * REACH)
 
     def _optimizer(self, module: nn.Module, stream: Stream) -> Any:
-        from opacus.optimizers import DPOptimizer
+        from defenses._dp_optimizers import KINDS
 
         parameters = [p for p in module.parameters() if p.requires_grad]
-        return DPOptimizer(
+        how = self._adaptation()
+        return KINDS[self.clipping, self.random](
             torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum),
             noise_multiplier=self.noise_multiplier,
             max_grad_norm=self.clip,
             expected_batch_size=self.expected_batch,
-            generator=stream.torch(parameters[0].device.type),
-        )
+            generator=stream.torch(parameters[0].device.type) if self.random == "seeded" else None,
+            **({} if self.clipping != "adaptive" else {
+                "target_unclipped_quantile": how.quantile,
+                "clipbound_learning_rate": how.rate,
+                "unclipped_num_std": how.count_noise,
+                "min_clipbound": how.smallest,
+                "max_clipbound": how.largest,
+            }),
+        )  # fmt: skip
 
 
-def _step(module: nn.Module, optimizer: Any, batch: Records) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    if len(batch):
-        F.cross_entropy(module(batch.inputs), batch.labels, reduction="sum").backward()
-    else:
-        # No record, no backward pass: the sum is zero and the noise is added all the same.
-        for p in optimizer.params:
-            p.grad_sample = p.new_zeros((0, *p.shape))
-    optimizer.step()
+def _refuse_mixing(task: Task) -> None:
+    if task.teacher is not None:
+        shape = tuple(task.teacher.shape)
+        raise ValueError(f"expected a task without a teacher under DP-SGD, got teacher of shape {shape}")
+    mixup = getattr(task.recipe, "mixup", 0)
+    if mixup:
+        raise ValueError(f"expected a recipe that keeps records apart under DP-SGD, got mixup={mixup}")
 
 
-def _poisson(stated: Stated, stream: Stream) -> Tensor:
-    """Which records are in which step: boolean, shape (steps, records), all entries independent."""
-    draws = torch.rand(stated.steps, stated.records, generator=stream.torch(), dtype=torch.float64)
-    return draws < stated.sampling_rate
-
-
-def _per_sample(task: Task) -> Any:
-    from opacus import GradSampleModule
+def _per_sample(task: Task, ghost_clip: float | None = None) -> Any:
+    from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
     from opacus.validators import ModuleValidator
 
     module = module_of(task.spec, task.start).to(next(iter(task.start.values())).device).train()
@@ -209,32 +276,9 @@ def _per_sample(task: Task) -> Any:
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in task.frozen)
     # Layers that Opacus has no rule for (the LSTM of this project) are differentiated by torch.func.
-    return GradSampleModule(module, loss_reduction="sum")
-
-
-def _pull(task: Task) -> Callable[[Any], None] | None:
-    """Adds mu (w - anchor) to what an optimiser is about to descend; None without a proximal term."""
-    mu, anchor = task.recipe.proximal, task.start if task.anchor is None else task.anchor
-    if not mu:
-        return None
-    towards = [anchor[name] for name in parameter_shapes(task.spec) if name not in task.frozen]
-
-    def pull(optimizer: Any) -> None:
-        for p, a in zip(optimizer.params, towards, strict=True):
-            p.grad.add_(p.detach() - a.to(p), alpha=mu)
-
-    return pull
-
-
-def _in_turn(look: Callable[[Any], None], pull: Callable[[Any], None] | None) -> Callable[[Any], None]:
-    """The witness first: it holds the noise against a gradient that nothing else was added to."""
-
-    def act(optimizer: Any) -> None:
-        look(optimizer)
-        if pull is not None:
-            pull(optimizer)
-
-    return act
+    if ghost_clip is None:
+        return GradSampleModule(module, loss_reduction="sum")
+    return GradSampleModuleFastGradientClipping(module, loss_reduction="sum", max_grad_norm=ghost_clip)
 
 
 @lru_cache(maxsize=256)
@@ -251,19 +295,3 @@ def _event(noise_multiplier: float, rate: float, steps: int) -> DpEvent:
 def _require(holds: bool, rule: str, **got: object) -> None:
     if not holds:
         raise ValueError(f"expected {rule}, got {', '.join(f'{k}={v}' for k, v in got.items())}")
-
-
-@contextmanager
-def _without_hooks(module: Any) -> Iterator[None]:
-    """What runs in here is no training: no activation is kept for per-sample gradients."""
-    module.disable_hooks()
-    yield
-    module.enable_hooks()
-
-
-@contextmanager
-def _without_hook_warning() -> Iterator[None]:
-    """Images need no gradient, which is what torch warns of once a module."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        yield

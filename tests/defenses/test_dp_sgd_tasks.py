@@ -92,7 +92,7 @@ def test_gradients_of_a_batch_are_those_of_each_record_by_itself(
 ) -> None:
     job = task(spec, frozen=frozen)
     module = dp_sgd._per_sample(job)
-    with dp_sgd._without_hook_warning():
+    with dp_sgd.without_hook_warning():
         F.cross_entropy(module(job.records.inputs), job.records.labels, reduction="sum").backward()
     each = [alone(job, record) for record in range(len(job.records))]
     for name, parameter in module._module.named_parameters():
@@ -238,7 +238,7 @@ def test_something_added_before_the_witness_looks_is_seen(monkeypatch: pytest.Mo
     job = task(
         MLP, recipe=replace(RECIPE, proximal=1.0), anchor={k: v + 1 for k, v in task(MLP).start.items()}
     )
-    monkeypatch.setattr(dp_sgd, "_in_turn", pull_first)
+    monkeypatch.setattr(dp_sgd, "in_turn", pull_first)
     assert failed(NOISY.train(job)) == {"Gaussian noise of the stated size"}
 
 
