@@ -142,8 +142,9 @@ def upload(
     spec = world.surrogate
     whole = trained.value
     sent = whole if with_head else representation_of(spec, whole)
-    start = start_of(spec, job)
-    spent = apply_uplink(world.hooks, {k: start[k] for k in sent}, sent, job.stream.child("uplink"))
+    # The client's own head is no common start: a bound on what changed since would leave it itself unbounded.
+    start = {k: t for k, t in job.start.items() if k in sent}
+    spent = apply_uplink(world.hooks, start, sent, job.stream.child("uplink"))
     update = Release(job.round, client_name(job.client), SERVER, "weights", "update", spent.value, job.client)
     extras = (count(job),) if weighting == "records" else ()
     return ClientMessage(job.client, (update, *extras), after(trained, spent), head_of(spec, whole))

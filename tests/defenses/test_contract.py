@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
+import sys
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -12,21 +14,40 @@ import pytest
 import torch
 
 import defenses
+from defenses.dp_fedavg import DpFedAvg
 from defenses.dp_sgd import DpSgd
-from privfed.claims import Claim
-from privfed.hooks import Spent
-from privfed.ledger import Ledger, claim
-from privfed.nets import NetSpec, initial
+from defenses.local_noise import LocalNoise
+from defenses.quantisation import Quantisation
+from defenses.random_k import RandomK
+from defenses.secure_aggregation import SecureAggregation
+from defenses.soteria import Soteria
+from defenses.top_k import TopK
+from privfed.claims import Assumption, Claim
+from privfed.hooks import Hooks, Spent, after, apply_local
+from privfed.ledger import Ledger, claims
+from privfed.nets import NetSpec, Params, initial
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Release
-from privfed.training import Recipe, Task
+from privfed.training import Recipe, Task, train
 
-BOUNDARIES = ("train", "uplink", "aggregate", "release")
+BOUNDARIES = ("adapt", "train", "uplink", "aggregate", "release")
 EXAMPLES = (
     DpSgd(noise_multiplier=1.0, clip=1.0, sampling_rate=0.5, steps=3, expected_batch=4.0, lr=0.1),
     DpSgd(noise_multiplier=0.0, clip=1.0, sampling_rate=0.5, steps=3, expected_batch=4.0, lr=0.1),
+    Soteria(share=0.5),
+    LocalNoise(noise_multiplier=1.0, clip=1.0),
+    LocalNoise(noise_multiplier=0.0, clip=1.0),
+    TopK(keep=0.1),
+    RandomK(keep=0.1),
+    RandomK(keep=0.1, rescale=False),
+    Quantisation(bits=2),
+    DpFedAvg(noise_multiplier=1.0, clip=1.0, expected_clients=3.0),
+    DpFedAvg(noise_multiplier=1.0, clip=1.0, expected_clients=3.0, client_rate=0.5),
+    DpFedAvg(noise_multiplier=0.0, clip=1.0, expected_clients=3.0),
+    SecureAggregation(minimum=2),
 )
+NONE_AT_ANY_SETTING = (Soteria, TopK, RandomK, Quantisation, SecureAggregation)
 SPEC = NetSpec("mlp", channels=1, size=4, classes=3, width=6, depth=1)
 
 
@@ -42,15 +63,19 @@ def found() -> list[type]:
     return [c for c in classes if any(hasattr(c, boundary) for boundary in BOUNDARIES)]
 
 
+def task(start: Params, stream: Stream) -> Task:
+    images = torch.rand(9, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return Task(SPEC, start, Records(images, torch.arange(9) % 3), Recipe(1, 3, 0.1), stream)
+
+
 def act(defense: Any, boundary: str, stream: Stream) -> Spent[Any]:
     start = initial(SPEC, torch.Generator().manual_seed(0))
     moved = {name: p + 0.1 for name, p in start.items()}
     match boundary:
+        case "adapt":
+            return apply_local(Hooks(tasks=(defense,)), [task(start, stream)], train)[0]
         case "train":
-            data = Records(
-                torch.rand(9, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 3
-            )
-            return defense.train(Task(SPEC, start, data, Recipe(1, 3, 0.1), stream))  # type: ignore[no-any-return]
+            return defense.train(task(start, stream))  # type: ignore[no-any-return]
         case "uplink":
             return defense.uplink(start, moved, stream)  # type: ignore[no-any-return]
         case "aggregate":
@@ -99,12 +124,53 @@ def test_names_and_shapes_stay_as_they_are(defense: Any, boundary: str) -> None:
     assert {name: p.shape for name, p in tensors(value).items()} == shapes
 
 
+def entered(spent: Spent[Any], boundary: str) -> Ledger:
+    match boundary:
+        case "aggregate":
+            return Ledger().spend_on_sum([0], spent, Stream(3))
+        case "release":
+            return Ledger().publish(spent, Stream(3))
+        case _:
+            return Ledger().spend(0, spent, Stream(3))
+
+
 @pytest.mark.parametrize(("defense", "boundary"), cases())
 def test_a_claim_is_earned_with_verified_assumptions_or_there_is_none(defense: Any, boundary: str) -> None:
     spent = act(defense, boundary, Stream(3))
-    earned = claim(Ledger().spend(0, spent, Stream(3)), 1e-5, accountant="rdp")
-    assert (earned is None) == (spent.event is None)
-    assert earned is None or (isinstance(earned, Claim) and earned.verified and len(earned.assumptions) > 1)
+    earned = claims(entered(spent, boundary), 1e-5, accountant="rdp")
+    assert len(earned) == len(spent.charges)
+    for one in earned:
+        assert isinstance(one, Claim)
+        assert one.verified
+        assert len(one.assumptions) > 1
+
+
+@pytest.mark.parametrize(("defense", "boundary"), cases())
+def test_without_an_event_nothing_else_makes_a_claim(defense: Any, boundary: str) -> None:
+    """Not what was checked, not what was said, not being done many times or beside the others."""
+    spent = act(defense, boundary, Stream(3))
+    if spent.charges:
+        return
+    talk = Spent(spent.value, None, (Assumption("noise of the stated size", True, "it is"),), ("a caveat",))
+    both = after(spent, talk)
+    assert both.event is None
+    ledger = Ledger(hidden=True)
+    for round in range(3):
+        ledger = ledger.spend(0, both, Stream(round)).spend_on_sum([0], both, Stream(round))
+        ledger = ledger.publish(both, Stream(round))
+    assert claims(ledger, 1e-5, accountant="rdp") == ()
+
+
+@pytest.mark.parametrize("kind", found())
+def test_what_never_gives_a_guarantee_says_so_and_takes_no_epsilon(kind: Any) -> None:
+    spent = [act(e, b.values[1], Stream(3)) for b in cases() if type(e := b.values[0]) is kind]
+    silent = not any(s.charges for s in spent)
+    if kind in NONE_AT_ANY_SETTING:
+        assert silent
+    if silent:
+        said = re.search(r"no claim|no guarantee", inspect.getdoc(kind) or "")
+        assert said or "no guarantee" in (sys.modules[kind.__module__].__doc__ or "")
+        assert not hasattr(kind, "for_epsilon")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
