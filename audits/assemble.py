@@ -97,6 +97,7 @@ def arm_rows(ready: ReadyPlan, with_public: bool) -> tuple[Arm, ...]:
             defenses=a.defenses,
             role=a.role,
             configuration=repr(a.pipeline),
+            settings=a.settings,
         )
         for a in ready.arms
     ]

@@ -24,7 +24,7 @@ from audits.plan import Arm
 from audits.setting import Setting, key_of
 from privfed.claims import Claim
 from privfed.federation import Federation, Outcome, run
-from privfed.ledger import claims
+from privfed.ledger import Tuning, claims
 from privfed.nets import Params, head_names
 from privfed.pipelines.interface import Personalised, World
 from privfed.records import Records
@@ -231,7 +231,9 @@ def _kept(
     records = {k: len(r) for k, r in enumerate(federation.clients)}
     promises: tuple[Claim, ...] = ()
     if arm.delta is not None:
-        promises = claims(outcome.ledger, arm.delta, records=records, outside=arm.pipeline.outside_claim)
+        tuning = None if arm.tuning is None else Tuning(arm.tuning.runs, arm.tuning.stopping)
+        outside = arm.pipeline.outside_claim
+        promises = claims(outcome.ledger, arm.delta, records=records, outside=outside, tuning=tuning)
     nets = outcome.transcript.nets
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
     if not _predicts(outcome.transcript):

@@ -21,7 +21,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call, wi
 from audits.catalogue import find
 from audits.defense_fit import misfit
 from audits.document import Document, DocumentError, load_document, report
-from audits.plan_schema import ArmPlan, DefensePlan, NetPlan, Plan, Role, SettingPlan, WordsPlan
+from audits.plan_schema import (
+    ArmPlan,
+    DefensePlan,
+    NetPlan,
+    Plan,
+    Role,
+    SettingPlan,
+    TuningPlan,
+    WordsPlan,
+)
 from audits.problems import Key, Problem, did_you_mean, key_path, problems
 from audits.store import default_root, digest, read_json, source_digest, write_json
 from privfed.hooks import Hooks
@@ -44,6 +53,8 @@ class Arm:
 
     Attributes:
         delta: of the formal claim, when a defence asks for one.
+        settings: ids of those it runs in; all when empty.
+        tuning: trainings before this one that its claim has to cover.
     """
 
     id: str
@@ -54,6 +65,12 @@ class Arm:
     defenses: tuple[str, ...]
     hooks: Hooks
     delta: float | None
+    settings: tuple[str, ...] = ()
+    tuning: TuningPlan | None = None
+
+    def runs_in(self, setting: str) -> bool:
+        """Whether the arm is played in that setting."""
+        return not self.settings or setting in self.settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,8 +171,9 @@ def _check_priors(
     document: Document[Plan], arms: tuple[Arm, ...], priors: Sequence[PriorRecipe | None]
 ) -> None:
     """Refuses an arm that needs a prior where a setting trains none."""
-    without = [s.id for s, p in zip(document.value.settings, priors, strict=True) if p is None]
+    bare = [s.id for s, p in zip(document.value.settings, priors, strict=True) if p is None]
     for index, arm in enumerate(arms):
+        without = [s for s in bare if arm.runs_in(s)]
         if without and needs_prior(arm):
             raise error_at(
                 document,
@@ -188,7 +206,17 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
     return Arm(
         arm.id, arm.title, arm.role, arm.pipeline, pipeline,
         tuple(repr(d) for d in defenses), _hooks(document, at, defenses), max(deltas, default=None),
+        _settings(document, arm, at), arm.tuning,
     )  # fmt: skip
+
+
+def _settings(document: Document[Plan], arm: ArmPlan, at: tuple[str | int, ...]) -> tuple[str, ...]:
+    known = [s.id for s in document.value.settings]
+    for index, name in enumerate(arm.settings):
+        if name not in known:
+            rule = f"expected settings of the plan ({', '.join(known)})"
+            raise error_at(document, (*at, "settings", index), f"{rule}, got {name!r}")
+    return arm.settings
 
 
 def _defense(

@@ -72,8 +72,19 @@ class DefensePlan(_Part):
     options: dict[str, Any] = {}
 
 
+class TuningPlan(_Part):
+    """Trainings on the same records that led to this one: each of them spent privacy too.
+
+    `stopping` says how their number was chosen: "fixed" = beforehand, and the best was kept; "geometric" or
+    "poisson" = by a random draw of mean `runs`, which costs far less (Papernot and Steinke 2021).
+    """
+
+    runs: float = Field(ge=1)
+    stopping: Literal["fixed", "geometric", "poisson"] = "fixed"
+
+
 class ArmPlan(_Part):
-    """A pipeline with its defences."""
+    """A pipeline with its defences; `settings` names those it runs in, all where none is named."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -81,6 +92,8 @@ class ArmPlan(_Part):
     pipeline: str
     options: dict[str, Any] = {}
     defenses: tuple[DefensePlan, ...] = ()
+    settings: tuple[str, ...] = ()
+    tuning: TuningPlan | None = None
 
 
 class Nets(_Part):
@@ -116,4 +129,4 @@ class Plan(_Part):
     arms: tuple[ArmPlan, ...] = Field(min_length=1)
 
 
-__all__ = ["ArmPlan", "DefensePlan", "NetPlan", "Plan", "Role", "SettingPlan", "WordsPlan"]
+__all__ = ["ArmPlan", "DefensePlan", "NetPlan", "Plan", "Role", "SettingPlan", "TuningPlan", "WordsPlan"]

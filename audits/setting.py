@@ -165,7 +165,7 @@ def _engine(spec: NetSpec, root: Path, device: str) -> Engine:
 def key_of(setting: Setting, arm: Arm) -> str:
     """Content address of the federations of one arm in one setting."""
     engines = [setting.world.engine, setting.world.large_engine, setting.device]
-    return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, engines])
+    return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, repr(arm.tuning), engines])
 
 
 def net_spec(net: NetPlan, dataset: Dataset, words: WordsPlan | None, classes: int) -> NetSpec:

@@ -7,6 +7,7 @@ here are made, from numbers alone, no deeper than a few levels.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
 DEEPEST = 16
+ENDLESS = "inf"
 PARTS = "events"
 INNER = "event"
 NUMBERS = {
@@ -65,7 +67,8 @@ def _tree(event: DpEvent) -> dict[str, Any]:
     name = type(event).__name__
     if name not in NUMBERS:
         raise ValueError(f"expected an event of {', '.join(NUMBERS)}, got event={name}")
-    tree: dict[str, Any] = {"kind": name, **{field: getattr(event, field) for field in NUMBERS[name]}}
+    numbers = {field: _written(getattr(event, field)) for field in NUMBERS[name]}
+    tree: dict[str, Any] = {"kind": name, **numbers}
     if name in NESTED:
         tree[INNER] = _tree(event.event)
     if name == "ComposedDpEvent":
@@ -92,7 +95,13 @@ def _event(tree: dict[str, Any], depth: int) -> DpEvent:
     return make(**numbers)
 
 
+def _written(number: float) -> float | str:
+    return ENDLESS if number == math.inf else number  # JSON has no infinity
+
+
 def _number(value: object) -> float:
+    if value == ENDLESS:
+        return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number, got {value!r}")
     return value

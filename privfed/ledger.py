@@ -21,6 +21,7 @@ from privfed.accounting import (
     second_opinions,
 )
 from privfed.claims import EVERYBODY, Adversary, Assumption, Claim, Neighbouring, Unit
+from privfed.dp_events import Stopping, tuned
 from privfed.event_trees import dumps
 from privfed.hooks import Charge, Spent, compose
 
@@ -35,6 +36,22 @@ Events = tuple["DpEvent | None", ...]
 Page = Mapping[int, tuple[tuple[Charge, ...], ...]]
 PUBLICATION = 0
 """Where publication stands on its page: it speaks of all clients at once."""
+
+
+UNDECLARED = "trainings before this one, for tuning: none was declared, so none is charged"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Trainings on the same records before the one that is shown.
+
+    Attributes:
+        runs: how many; where their number was drawn at random, its mean.
+        stopping: how it was chosen (`privfed.dp_events.tuned`).
+    """
+
+    runs: float
+    stopping: Stopping = "fixed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +118,7 @@ def claims(
     accountant: Accountant = "pld",
     records: Mapping[int, int] | None = None,
     outside: tuple[str, ...] = (),
+    tuning: Tuning | None = None,
 ) -> tuple[Claim, ...]:
     """Every statement that the ledger supports: one for each page, unit and neighbouring relation.
 
@@ -114,7 +132,9 @@ def claims(
         accountant: the one epsilon is computed with.
         records: number of records by client, for the rule that delta stay below one over it.
         outside: further disclosures beside the accounted ones, for example label sets or counts.
+        tuning: trainings on the same records that led to this one; they are charged too.
     """
+    outside = outside if tuning is not None else (*outside, UNDECLARED)
     hidden: tuple[Adversary, ...] = EVERYBODY if ledger.hidden else EVERYBODY[1:]
     pages: tuple[tuple[Page, tuple[Adversary, ...]], ...] = (
         (ledger.uplink, EVERYBODY),
@@ -122,7 +142,7 @@ def claims(
         (ledger.published, EVERYBODY[2:]),
     )
     made = [
-        _claim(ledger, page, against, kind, delta, accountant, records, outside)
+        _claim(ledger, page, against, kind, delta, accountant, records, outside, tuning)
         for page, against in pages
         for kind in _kinds(page)
     ]
@@ -168,8 +188,11 @@ def _claim(
     accountant: Accountant,
     records: Mapping[int, int] | None,
     outside: tuple[str, ...],
+    tuning: Tuning | None = None,
 ) -> Claim | None:
-    worst = _worst(page, kind, delta, accountant)
+    if tuning is not None and tuning.stopping != "fixed":
+        accountant = "rdp"  # no other one knows a random number of trainings
+    worst = _worst(page, kind, delta, accountant, tuning)
     if worst is None:
         return None
     value, events = worst
@@ -182,7 +205,7 @@ def _claim(
         unit=unit,
         neighbouring=neighbouring,
         accountant=name_of(accountant),
-        sampling="poisson" if "Poisson" in describe(events) else "none",
+        sampling="poisson" if "Poisson-sampled" in describe(events) else "none",
         mechanism=describe(events),
         outside=tuple(dict.fromkeys(ledger.outside + outside)),
         assumptions=_merge(ledger.checked) + rules,
@@ -206,13 +229,20 @@ def _events(entries: tuple[tuple[Charge, ...], ...], kind: tuple[Unit, Neighbour
 
 
 def _worst(
-    page: Page, kind: tuple[Unit, Neighbouring], delta: float, accountant: Accountant
+    page: Page, kind: tuple[Unit, Neighbouring], delta: float, accountant: Accountant, tuning: Tuning | None
 ) -> tuple[float, tuple[DpEvent, ...]] | None:
-    listed = [_events(entries, kind) for entries in page.values()]
+    listed = [_with_tuning(_events(entries, kind), tuning) for entries in page.values()]
     spent = [(epsilon(events, delta, accountant, kind[1]), events) for events in listed]
     value, events = max(spent, key=lambda pair: pair[0], default=(math.inf, ()))
     given = tuple(e for e in events if e is not None)
     return (value, given) if math.isfinite(value) and given else None
+
+
+def _with_tuning(events: Events, tuning: Tuning | None) -> Events:
+    whole = compose(*events)
+    if tuning is None or whole is None or None in events:
+        return events
+    return (tuned(whole, tuning.runs, tuning.stopping),)
 
 
 def _fresh(fresh: bool) -> Assumption:

@@ -236,7 +236,7 @@ class DpCard(Part):
 
 
 class Arm(Part):
-    """A pipeline with its defences, as configured."""
+    """A pipeline with its defences, as configured; `settings` names those it was played in, else all."""
 
     id: str
     title: str
@@ -244,6 +244,7 @@ class Arm(Part):
     defenses: tuple[str, ...] = ()
     role: Literal["audited", "baseline", "control"]
     configuration: str = ""
+    settings: tuple[str, ...] = ()
 
 
 class Setting(Part):

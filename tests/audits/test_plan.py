@@ -238,3 +238,22 @@ def test_a_plan_that_is_nowhere_lists_those_that_ship(tmp_path: Path) -> None:
 def test_each_wrong_option_is_named(old: str, new: str, message: str) -> None:
     with pytest.raises(DocumentError, match=re.escape(message)):
         plan(old, new)
+
+
+def test_an_arm_may_name_the_settings_it_runs_in() -> None:
+    everywhere = plan().arms[0]
+    here = plan("    pipeline: fedavg\n", "    pipeline: fedavg\n    settings: [same-classes]\n").arms[0]
+    assert everywhere.runs_in("anywhere")
+    assert here.runs_in("same-classes")
+    assert not here.runs_in("other-classes")
+    with pytest.raises(DocumentError, match=r"settings\[0\]: expected settings of the plan .*got 'x'"):
+        plan("    pipeline: fedavg\n", "    pipeline: fedavg\n    settings: [x]\n")
+
+
+def test_trainings_before_this_one_are_declared_on_its_arm() -> None:
+    text = "    pipeline: fedavg\n    tuning: {runs: 8, stopping: poisson}\n"
+    found = plan("    pipeline: fedavg\n", text).arms[0].tuning
+    assert found is not None
+    assert (found.runs, found.stopping) == (8, "poisson")
+    with pytest.raises(DocumentError, match=r"tuning.runs: expected a number >= 1, got 0"):
+        plan("    pipeline: fedavg\n", "    pipeline: fedavg\n    tuning: {runs: 0}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from dp_accounting import (
@@ -31,7 +32,7 @@ events = st.recursive(
         st.tuples(st.floats(0.01, 1.0), inner).map(lambda p: PoissonSampledDpEvent(*p)),
         st.tuples(inner, st.integers(1, 9)).map(lambda p: SelfComposedDpEvent(*p)),
         st.lists(inner, min_size=1, max_size=3).map(ComposedDpEvent),
-        inner.map(lambda e: RepeatAndSelectDpEvent(e, 3.0, 1.0)),
+        inner.map(lambda e: RepeatAndSelectDpEvent(e, 3.0, math.inf)),
     ),
     max_leaves=4,
 )
