@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +18,12 @@ from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
 from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
-from privfed.accounting import second_opinions
-from privfed.claims import Claim, max_tpr
-from privfed.event_trees import loads
 from privfed.release import Transcript
 from privfed.transcript_files import MANIFEST
 from reports.record import (
     PERSONALISED,
     Arm,
     Cell,
-    DpAssumption,
-    DpCard,
     Modality,
     Policy,
     Subject,
@@ -41,7 +35,6 @@ from reports.record import Setting as SettingRow
 
 LEVEL = 0.95
 FPRS = (0.1, 0.01, 0.001)
-CLAIM_FPRS = (0.0001, 0.001, 0.01, 0.1)
 PUBLIC_ARM = "public-only"
 MEMBERSHIP = (
     Taxonomy(scheme="NIST AI 100-2", version="E2025", id="NISTAML.033", name="Membership Inference"),
@@ -199,11 +192,6 @@ def tradeoffs(findings: Sequence[Finding]) -> tuple[TradeOff, ...]:
     return tuple(rows)
 
 
-def dp_cards(findings: Sequence[Finding]) -> tuple[DpCard, ...]:
-    """The formal statement of every audited arm, or that it makes none."""
-    return tuple(card for f in findings if f.arm.role == "audited" for card in _dp_cards(f))
-
-
 def limitations(findings: Sequence[Finding]) -> tuple[str, ...]:
     """What this audit cannot say."""
     units = min(len(f.setting.canaries) for f in findings)
@@ -266,40 +254,6 @@ def _untested(finding: Finding, name: str, reason: str) -> Cell:
         artefact="client update",
         status="not tested",
         reason=reason,
-    )
-
-
-@cache
-def _opinions(trace: str, delta: float) -> dict[str, float]:
-    """Epsilon of the same events by other accountants; seconds to compute, and often asked again."""
-    return second_opinions(loads(trace), delta) if trace else {}
-
-
-def _dp_cards(finding: Finding) -> tuple[DpCard, ...]:
-    if not finding.claims:
-        return (DpCard(setting=finding.setting.id, arm=finding.arm.id, epsilon=None, delta=None),)
-    return tuple(_dp_card(finding, claim) for claim in finding.claims)
-
-
-def _dp_card(finding: Finding, claim: Claim) -> DpCard:
-    return DpCard(
-        setting=finding.setting.id,
-        arm=finding.arm.id,
-        epsilon=claim.epsilon,
-        delta=claim.delta,
-        unit=claim.unit,
-        neighbouring=claim.neighbouring.replace("_", " "),
-        against=claim.against,
-        accountant=claim.accountant,
-        sampling=claim.sampling,
-        mechanism=claim.mechanism,
-        trace=claim.trace,
-        epsilons=_opinions(claim.trace, claim.delta),
-        max_tpr={f"{f:g}": max_tpr(claim.epsilon, claim.delta, f) for f in CLAIM_FPRS},
-        outside=claim.outside,
-        assumptions=tuple(
-            DpAssumption(name=a.name, verified=a.verified, evidence=a.evidence) for a in claim.assumptions
-        ),
     )
 
 
