@@ -48,11 +48,11 @@ def summary(cls: type[Any]) -> str:
 def snake(name: str) -> str:
     """CamelCase to snake_case, initialisms kept whole.
 
-    >>> snake("DpSgd"), snake("FedDGM"), snake("FedAvg"), snake("LossThreshold")
-    ('dp_sgd', 'feddgm', 'fedavg', 'loss_threshold')
+    >>> snake("DpSgd"), snake("FedDGM"), snake("DpFedAvg"), snake("LossThreshold")
+    ('dp_sgd', 'feddgm', 'dp_fedavg', 'loss_threshold')
     """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    return re.sub(r"^fed_", "fed", words)
+    return re.sub(r"(^|_)fed_", r"\1fed", words)
 
 
 def _modules(folder: str) -> Iterator[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from privfed.aggregation import needs_each
 from privfed.pipelines.interface import Personalised, Pipeline
+from privfed.pipelines.local_only import LocalOnly
+from privfed.pipelines.twin import Twin
 
 
 def misfit(pipeline: Pipeline, name: str, defenses: Sequence[tuple[str, Any]]) -> tuple[int, str] | None:
@@ -19,7 +21,12 @@ def misfit(pipeline: Pipeline, name: str, defenses: Sequence[tuple[str, Any]]) -
     """
     for index, (defense, hook) in enumerate(defenses):
         others = [d for i, (_, d) in enumerate(defenses) if i != index]
-        reason = _on_sums(pipeline, name, defense, hook, others) or _on_tasks(defense, hook, others)
+        reason = (
+            _on_sums(pipeline, name, defense, hook, others)
+            or _on_updates(pipeline, name, defense, hook)
+            or _on_tasks(defense, hook, others)
+            or _after_a_clip(defense, hook, defenses[:index])
+        )
         if reason:
             return index, reason
     return None
@@ -57,6 +64,37 @@ def _on_sums(pipeline: Pipeline, name: str, defense: str, hook: Any, others: Seq
         return f"expected client_rate 1 for {name!r}, whose last round has all clients, got {rate:g}"
     if rate < 1 and any(getattr(o, "hides_updates", False) for o in others):
         return f"expected client_rate 1 beside secure aggregation, which refuses small rounds, got {rate:g}"
+    return ""
+
+
+def _on_updates(pipeline: Pipeline, name: str, defense: str, hook: Any) -> str:
+    """Why a defence would never act on anything that is sent."""
+    if isinstance(pipeline, Twin):
+        return f"expected no {defense} on a control, which is there to leak or not to, got pipeline={name!r}"
+    masks = getattr(hook, "masks_head", False)
+    if isinstance(pipeline, LocalOnly) and (masks or hasattr(hook, "uplink")):
+        rule = f"expected a pipeline whose clients send updates for {defense}"
+        return f"{rule}, got pipeline={name!r}: its clients send nothing"
+    shares_a_head = (
+        getattr(pipeline, "share_heads", True) or getattr(pipeline, "global_head", "") == "federated"
+    )
+    if masks and not shares_a_head:
+        rule = f"expected a pipeline whose clients send a head for {defense}, which masks one"
+        return f"{rule}, got pipeline={name!r} with share_heads=False"
+    return ""
+
+
+def _after_a_clip(defense: str, hook: Any, before: Sequence[tuple[str, Any]]) -> str:
+    """Why a defence may not follow one that clips what is going to be summed with noise."""
+    clips = [name for name, other in before if hasattr(other, "uplink") and hasattr(other, "aggregate")]
+    if not clips or not hasattr(hook, "uplink"):
+        return ""
+    if hasattr(hook, "aggregate"):
+        rule = "expected one defence that clips updates and adds noise to their sum"
+        return f"{rule}, got {clips[0]} and {defense}"
+    if not getattr(hook, "keeps_norm", False):
+        rule = f"expected {defense} before {clips[0]}, whose noise rests on its clip"
+        return f"{rule}, got it after: it can make an update longer"
     return ""
 
 
