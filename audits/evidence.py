@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from attacks.interface import Bools, Candidates, Floats
+from attacks.interface import Bools, Candidates, Floats, Signals
 from audits.coverage import Probe
 from audits.game import Played, read_key, score_all
 from audits.leave_one_out import remembered, shared_variances
@@ -101,11 +101,13 @@ def gather(probe: Probe, played: Played, setting: Setting, root: Path | None = N
     signals = played.signals[read_key(probe)]
     if found.scores is None or signals is None:
         return found
-    work = shared_variances if root is None else partial(remembered, root)
+    score = partial(_scored, probe)
+    work = shared_variances if root is None else partial(remembered, root, probe.attack)
     try:
-        shared = work(probe, signals, found.included, found.scores, _parts(found.canaries))
-    except Exception as error:  # as while scoring
-        return replace(found, scores=None, crashed=f"{type(error).__name__}: {error}")
+        shared = work(score, signals, found.included, found.scores, _parts(found.canaries))
+    except Exception as error:  # without it the interval would be too narrow to be shown
+        crashed = f"scored again with a federation left out: {type(error).__name__}: {error}"
+        return replace(found, scores=None, crashed=crashed)
     return replace(found, shared=shared)
 
 
@@ -161,7 +163,7 @@ def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> 
     scores = None
     if signals is not None:
         try:
-            scores = _checked(score_all(probe, signals, included), included.shape)
+            scores = _scored(probe, signals, included)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             crashed = f"{type(error).__name__}: {error}"
     if scores is not None and (gap := _gap(scores, included)):
@@ -172,10 +174,11 @@ def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> 
     return Evidence(probe, scores, included, canaries, stream, crashed)
 
 
-def _checked(scores: Floats, shape: tuple[int, ...]) -> Floats:
-    """The scores as numbers of the right shape: nothing else may reach the statistics."""
-    if scores.shape != shape:
-        raise ValueError(f"expected scores of shape ({shape[1]},), got shape={scores.shape[1:]}")
+def _scored(probe: Probe, signals: Sequence[Signals], included: Bools) -> Floats:
+    """The scores as numbers of the right shape, (F, n): nothing else may reach the statistics."""
+    scores = score_all(probe, signals, included)
+    if scores.shape != included.shape:
+        raise ValueError(f"expected scores of shape ({included.shape[1]},), got shape={scores.shape[1:]}")
     return scores.astype(np.float64, copy=False)
 
 

@@ -54,17 +54,21 @@ class Spread:
         """Both ends of the interval of the mean of `values`, each at confidence `level`.
 
         On the logit scale, where sampling distributions near 0 or 1 are less skewed and the ends
-        stay inside (0, 1) (Pepe, 2003; Qin and Hotilovac, 2008).
+        stay inside (0, 1) (Pepe, 2003; Qin and Hotilovac, 2008). `shared` knows nothing of how close
+        to 0 or 1 the mean is, where the logit makes any width out of it: there, at most the same
+        multiple of the standard error counts, unscaled, beside the width for identical values.
         """
         value, variance, count = float(self.values.mean()), self.variance, len(self.values)
-        freedom = count - 1 if count > 1 else self.units - 1
-        if variance <= _NO_SPREAD or value in (0.0, 1.0):
-            half = self._half_width_without_spread(level)
-            if variance > _NO_SPREAD:
-                half = max(half, float(t.ppf(level, freedom)) * math.sqrt(variance))
+        half = self._half_width_without_spread(level)
+        if variance <= _NO_SPREAD:
             return max(0.0, value - half), min(1.0, value + half)
-        half = float(t.ppf(level, freedom)) * math.sqrt(variance) / (value * (1 - value))
-        return float(expit(logit(value) - half)), float(expit(logit(value) + half))
+        away = float(t.ppf(level, count - 1 if count > 1 else self.units - 1)) * math.sqrt(variance)
+        widest = max(0.0, value - half - away), min(1.0, value + half + away)
+        if value in (0.0, 1.0):
+            return widest
+        scaled = away / (value * (1 - value))
+        lower, upper = float(expit(logit(value) - scaled)), float(expit(logit(value) + scaled))
+        return (max(lower, widest[0]), min(upper, widest[1])) if self.shared > 0 else (lower, upper)
 
     def _half_width_without_spread(self, level: float) -> float:
         """Bound for identical values, where a variance of zero would claim certainty.

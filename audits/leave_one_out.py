@@ -4,33 +4,41 @@ An attack with references scores every federation against the rest of the same f
 then moves all AUCs at once, which neither the spread between them nor the one between records shows.
 Leaving out each in turn, as target and as reference, does (Efron and Stein, 1981, "The jackknife
 estimate of variance": on average no smaller than the variance it estimates, with one federation fewer).
+Several odd federations can hide each other from it: see `shared_variances`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from attacks.interface import Bools, Floats, Signals
-from audits.coverage import Probe
-from audits.game import score_all
+from attacks.interface import Bools, Floats, MembershipAttack, Signals
 from audits.statistics import aucs
 from audits.store import digest, read_json, source_digest, write_json
 
 FEWEST = 3
+"""Federations of which one can be left out so that the others still have a reference each."""
+
+Score = Callable[[Sequence[Signals], Bools], Floats]
+"""Signals and membership of some federations to their scores, shape (F, n)."""
+
 _LOOKED_AT = 2
+_CODE = ("attacks", "audits/game.py", "audits/leave_one_out.py", "audits/statistics.py")
 
 
 def shared_variances(
-    probe: Probe, signals: Sequence[Signals], included: Bools, scores: Floats, parts: Mapping[str, Bools]
+    score: Score, signals: Sequence[Signals], included: Bools, scores: Floats, parts: Mapping[str, Bools]
 ) -> dict[str, float]:
     """Variance of the mean AUC over federations that are each other's references, by part.
 
     Args:
-        probe: the attack.
+        score: the attack, each federation in turn the target and all others given its references.
         signals: one entry per federation.
         included: shape (F, n).
         scores: shape (F, n), of all federations together; NaN is left out here too.
@@ -39,6 +47,12 @@ def shared_variances(
     Returns:
         By part; empty for fewer than three federations, and for an attack that uses no references: the
         jackknife would give the spread between federations again. Costs F times the scoring.
+
+    Raises:
+        ValueError: where some federation has no score left once another one is missing.
+
+    Assumes exchangeable federations. Where they differ very strongly it is too small in audits in which
+    several odd ones lower every AUC together, since none of them alone makes the difference.
     """
     count, hidden = len(scores), np.isnan(scores)
     if count < FEWEST:
@@ -47,7 +61,8 @@ def shared_variances(
     changed = False
     for out in range(count):
         rest = [f for f in range(count) if f != out]
-        again = np.where(hidden[rest], np.nan, score_all(probe, [signals[f] for f in rest], included[rest]))
+        again = np.where(hidden[rest], np.nan, score([signals[f] for f in rest], included[rest]))
+        _expect_scores(again, hidden[rest], out)
         changed = changed or not np.array_equal(again, scores[rest], equal_nan=True)
         if out + 1 == _LOOKED_AT and not changed:
             return {}
@@ -58,34 +73,63 @@ def shared_variances(
 
 def remembered(
     root: Path,
-    probe: Probe,
+    attack: MembershipAttack,
+    score: Score,
     signals: Sequence[Signals],
     included: Bools,
     scores: Floats,
     parts: Mapping[str, Bools],
 ) -> dict[str, float]:
-    """`shared_variances`, kept below `root` by all that it is made of: most of an audit's arithmetic."""
-    place = root / "shared" / f"{_key(probe, signals, included, scores, parts)}.json"
-    known = read_json(place)
-    if isinstance(known, dict):
+    """`shared_variances`, kept below `root` by all that it is made of: most of an audit's arithmetic.
+
+    What cannot be read is worked out anew, and what cannot be written is not kept.
+    """
+    place = root / "shared" / f"{_key(attack, signals, included, scores, parts)}.json"
+    known = _known(place, parts)
+    if known is not None:
         return known
-    found = shared_variances(probe, signals, included, scores, parts)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_json(place, found)
+    found = shared_variances(score, signals, included, scores, parts)
+    with contextlib.suppress(OSError):  # a full disk costs time in the next run, not this result
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, found)
     return found
 
 
+def _known(place: Path, parts: Mapping[str, Bools]) -> dict[str, float] | None:
+    """What is kept there, if it is what was written: nothing, or a variance for each part."""
+    found: Any = None
+    with contextlib.suppress(RecursionError):
+        found = read_json(place)
+    if not isinstance(found, dict) or set(found) not in (set(), set(parts)):
+        return None
+    sound = all(isinstance(v, float) and math.isfinite(v) and v >= 0 for v in found.values())
+    return found if sound else None
+
+
 def _key(
-    probe: Probe, signals: Sequence[Signals], included: Bools, scores: Floats, parts: Mapping[str, Bools]
+    attack: MembershipAttack,
+    signals: Sequence[Signals],
+    included: Bools,
+    scores: Floats,
+    parts: Mapping[str, Bools],
 ) -> str:
     content = hashlib.sha256()
     read = [a for s in signals for a in (s.candidates, s.population, s.clients)]
-    for array in (included, scores, *parts.values(), *read):
+    for array in (included, scores, *(parts[name] for name in sorted(parts)), *read):
         content.update(repr((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes())
-    code = source_digest(
-        "attacks", *(f"audits/{name}.py" for name in ("game", "leave_one_out", "statistics"))
-    )
-    return digest([repr(probe.attack), sorted(parts), content.hexdigest(), code, np.__version__])[:24]
+    kind = type(attack)
+    name = [kind.__module__, kind.__qualname__, repr(attack)]
+    return digest([name, sorted(parts), content.hexdigest(), source_digest(*_CODE), np.__version__])[:24]
+
+
+def _expect_scores(again: Floats, hidden: Bools, out: int) -> None:
+    """An attack that fails where a reference is missing would look as if nothing depended on it."""
+    silent = int((np.isnan(again).all(axis=1) & ~hidden.all(axis=1)).sum())
+    if silent:
+        raise ValueError(
+            f"expected a score in each federation when federation {out} is left out, "
+            f"got none in {silent} of {len(again)}"
+        )
 
 
 def _mean_auc(scores: Floats, included: Bools) -> float:
@@ -95,7 +139,11 @@ def _mean_auc(scores: Floats, included: Bools) -> float:
 
 
 def _jackknife(left_out: Floats) -> float:
-    """(F - 1) / F times the squares about the mean; 0 where any federation's absence leaves nothing."""
+    """(F - 1) / F times the squares about the mean.
+
+    0 where some federation's absence leaves no AUC: then at most that one has any, and the interval
+    speaks of it alone.
+    """
     if np.isnan(left_out).any():
         return 0.0
     return float((len(left_out) - 1) * left_out.var())

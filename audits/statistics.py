@@ -45,13 +45,7 @@ def auc(scores: Floats, included: Bools) -> float:
     0.625
     """
     _expect_same_shape(scores, included, ndim=1)
-    scored = ~np.isnan(scores)
-    inside = included[scored]
-    m, n = int(inside.sum()), int((~inside).sum())
-    if not m or not n:
-        return float("nan")
-    above = float(rankdata(scores[scored])[inside].sum()) - m * (m + 1) / 2
-    return above / (m * n)
+    return float(aucs(scores[None], included[None])[0])
 
 
 def aucs(scores: Floats, included: Bools) -> Floats:
@@ -66,16 +60,11 @@ def aucs(scores: Floats, included: Bools) -> Floats:
     """
     _expect_same_shape(scores, included, ndim=2)
     scored = ~np.isnan(scores)
-    inside, outside = included & scored, ~included & scored
-    order = scores.argsort(axis=1)  # NaN goes last
-    # Of each member the non-members below it; where there are ties, ranks settle them.
-    below = np.take_along_axis(outside, order, axis=1).cumsum(axis=1)
-    wins = np.where(np.take_along_axis(inside, order, axis=1), below, 0).sum(axis=1)
-    pairs = inside.sum(axis=1) * outside.sum(axis=1)
-    found: Floats = np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
-    ordered = np.take_along_axis(scores, order, axis=1)
-    tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-    found[tied] = [auc(s, b) for s, b in zip(scores[tied], included[tied], strict=True)]
+    inside = included & scored
+    m, n = inside.sum(axis=1), (~included & scored).sum(axis=1)
+    ranks = rankdata(scores, axis=1, nan_policy="omit")
+    wins = np.where(inside, ranks, 0.0).sum(axis=1) - m * (m + 1) / 2
+    found: Floats = np.where(m * n > 0, wins / np.maximum(m * n, 1), np.nan)
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from attacks.interface import Bools, Candidates, Floats, Signals
+from attacks.interface import Bools, Candidates, Floats, References, Signals
 from attacks.rmia import Rmia
-from audits.coverage import CLIENT
+from audits.coverage import CLIENT, Probe
 from audits.evidence import Evidence, blind_auc, decoy, gather
 from audits.game import Played, read_key, score_all
 from audits.verdict import Question, judge
@@ -149,9 +150,14 @@ def unscored(monkeypatch: pytest.MonkeyPatch, hide: Callable[[Floats, Bools], Bo
     """What the loss attack finds in 12 federations where some scores are NaN."""
     (setting,) = null_settings([1], 200)
     game = played(setting, 12)
-    whole = score_all(model_probes()[0], game.signals[read_key(model_probes()[0])] or (), game.included)
-    scores = np.where(hide(whole, game.included), np.nan, whole)
-    monkeypatch.setattr("audits.evidence.score_all", lambda *_: scores)
+    signals = game.signals[read_key(model_probes()[0])] or ()
+    whole = score_all(model_probes()[0], signals, game.included)
+    scores = dict(zip(map(id, signals), np.where(hide(whole, game.included), np.nan, whole), strict=True))
+
+    def planted(_: Probe, seen: Sequence[Signals], __: Bools) -> Floats:
+        return np.stack([scores[id(s)] for s in seen])
+
+    monkeypatch.setattr("audits.evidence.score_all", planted)
     return gather(model_probes()[0], game, setting)
 
 
@@ -203,6 +209,47 @@ def test_decoy_membership_is_fresh_and_the_same_each_time() -> None:
     first, second = (decoy(model_probes()[1], game, setting) for _ in range(2))
     np.testing.assert_array_equal(first.included, second.included)
     assert 0.3 < (first.included == game.included).mean() < 0.7
+
+
+def test_attacks_with_references_alone_have_something_shared(tmp_path: Path) -> None:
+    (setting,) = null_settings([1], 40)
+    game = played(setting, 6)
+    for probe in model_probes():
+        found = gather(probe, game, setting)
+        assert found.shared.keys() == (
+            set() if probe.name == "loss threshold" else {"all", "natural", "canaries"}
+        )
+        assert ("jackknife" in found.estimate("auc", None, "all", 0.9).method) == bool(found.shared)
+        assert decoy(probe, game, setting).shared == {}
+        assert gather(probe, game, setting, tmp_path).shared == found.shared
+    assert len(list((tmp_path / "shared").iterdir())) == len(model_probes())
+
+
+def test_a_crash_with_a_federation_left_out_is_a_crash_of_that_attack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without what is shared its interval would be too narrow, and could pass."""
+    whole = Rmia.score
+
+    def crash(self: Rmia, target: Signals, references: References) -> Floats:
+        if len(references.candidates) < 3:
+            raise ZeroDivisionError("planted")
+        return whole(self, target, references)
+
+    monkeypatch.setattr(Rmia, "score", crash)
+    (setting,) = null_settings([1], 20)
+    found = {p.name: gather(p, played(setting, 4), setting) for p in model_probes()}
+    assert found["RMIA"].scores is None
+    assert found["RMIA"].crashed == "scored again with a federation left out: ZeroDivisionError: planted"
+    assert found["LiRA online"].crashed == ""
+
+
+def test_a_store_that_fails_loses_no_scores(tmp_path: Path) -> None:
+    (tmp_path / "shared").write_text("no folder")
+    (setting,) = null_settings([1], 20)
+    found = gather(model_probes()[1], played(setting, 4), setting, tmp_path)
+    assert (found.crashed, found.scores is None) == ("", False)
+    assert found.shared
 
 
 def test_a_leak_is_seen_through_the_same_path() -> None:

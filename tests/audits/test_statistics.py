@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import t
+from sklearn.metrics import roc_auc_score
 
-from audits.intervals import clopper_pearson
-from audits.statistics import auc, federated_auc, federated_mean, one_score_per_unit, placements
+from audits.intervals import Spread, clopper_pearson
+from audits.statistics import (
+    auc,
+    auc_at,
+    aucs,
+    federated_auc,
+    federated_mean,
+    one_score_per_unit,
+    placements,
+)
 from privfed.randomness import Stream
 from reports.record import Estimate
 from tests.audits.designs import Design, most_misses
@@ -65,6 +74,28 @@ def test_auc_leaves_unscored_records_out_and_is_nan_without_a_side() -> None:
     assert auc(scores, included) == 1.0
     assert np.isnan(auc(scores, np.ones(4, dtype=bool)))
     assert np.isnan(auc(scores, np.array([False, True, False, False])))
+
+
+def partly_scored(federations: int = 4, n: int = 12) -> st.SearchStrategy[tuple[Floats, Bools]]:
+    """Ties, records without a score, and federations that lack a side."""
+    coarse = st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 2.0, np.inf, np.nan])
+    scores = arrays(np.float64, (federations, n), elements=coarse | st.floats(-1, 1))
+    return st.tuples(scores, arrays(np.bool_, (federations, n)))
+
+
+@given(partly_scored())
+def test_auc_is_that_of_scikit_learn_over_what_is_scored(game: tuple[Floats, Bools]) -> None:
+    """Which takes no infinite score: ranks stand in for the scores."""
+    found = aucs(*game)
+    for scores, included, value in zip(*game, found, strict=True):
+        scored = ~np.isnan(scores)
+        order = np.searchsorted(np.unique(scores[scored]), scores[scored])
+        if len(set(included[scored])) < 2:
+            assert np.isnan(value)
+            assert np.isnan(auc(scores, included))
+        else:
+            assert value == pytest.approx(roc_auc_score(included[scored], order))
+            assert auc(scores, included) == value
 
 
 def test_infinite_scores_are_scores() -> None:
@@ -170,6 +201,30 @@ def test_perfect_separation_in_one_federation_is_bounded_by_its_pairs() -> None:
     assert lower == pytest.approx(0.05 ** (1 / 15))
 
 
+def test_what_federations_share_is_the_least_variance_and_named_in_the_method() -> None:
+    scores, included = Design(1.0).draw(np.random.default_rng(3), 8, 60)
+    _, value, alone = bounds(federated_auc(scores, included, 0.95))
+    known = auc_at(scores, included, 0.03**2)(0.95)
+    half = t.ppf(0.95, 7) * 0.03 / (value * (1 - value))
+    _, _, upper = bounds(known)
+    assert np.log(upper / (1 - upper)) - np.log(value / (1 - value)) == pytest.approx(half)
+    assert upper > alone
+    assert known.method.endswith("jackknife over federations that are each other's references")
+    assert bounds(auc_at(scores, included, 1e-9)(0.95)) == bounds(federated_auc(scores, included, 0.95))
+
+
+@pytest.mark.parametrize(("value", "shared"), [(1.0, 1e-3), (1 - 1e-6, 1e-3), (1 - 1e-6, 1e-5)])
+def test_a_leak_that_is_all_but_perfect_stays_one_whatever_is_shared(value: float, shared: float) -> None:
+    """On the logit scale any variance from elsewhere would be divided by next to nothing."""
+    spread = Spread(np.full(12, value), np.zeros((12, 50)), 200, 0.5, shared)
+    lower, upper = spread.bounds(0.95)
+    unseen = (1 - 0.05 ** (1 / 12)) / 2
+    assert lower == pytest.approx(value - unseen - t.ppf(0.95, 11) * shared**0.5)
+    assert upper == pytest.approx(1.0)
+    mirrored = Spread(np.full(12, 1 - value), np.zeros((12, 50)), 200, 0.5, shared).bounds(0.95)
+    assert mirrored == pytest.approx((1 - upper, 1 - lower))
+
+
 DESIGNS = {
     "null": Design(0.0),
     "null with easy and hard records": Design(0.0, difficulty=1.0),
@@ -264,6 +319,7 @@ def test_a_model_that_was_never_measured_has_no_accuracy_and_a_reason() -> None:
     [
         (lambda: federated_auc(np.zeros((2, 3)), np.zeros((2, 2), bool), 0.9), "one shape with 2 axes"),
         (lambda: auc(np.zeros((2, 3)), np.zeros((2, 3), bool)), "one shape with 1 axes"),
+        (lambda: aucs(np.zeros(3), np.zeros(3, bool)), "one shape with 2 axes"),
         (lambda: auc(np.zeros(3), np.zeros(3)), "type bool, got included.dtype=float64"),  # type: ignore[arg-type]
         (lambda: federated_auc(np.zeros((2, 3)), np.zeros((2, 3), bool), 1.0), "(0.5, 1), got level=1.0"),
         (lambda: federated_mean(np.full((1, 2), 1.3), 0.9), "lie in [0, 1] or be NaN, got correct=1.3"),
