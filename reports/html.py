@@ -22,11 +22,12 @@ def render(record: Record) -> str:
     Args:
         record: what the audit found; the page shows nothing else.
     """
-    return _templates().get_template("report.html").render(_context(record))
+    return templates().get_template("report.html").render(_context(record))
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of all pages, with their filters."""
     environment = Environment(
         loader=PackageLoader("reports", "templates"),
         autoescape=True,

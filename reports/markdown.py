@@ -45,7 +45,7 @@ def escape(value: object) -> str:
     return _LINKS.sub(lambda match: match[0].replace(":", "&#58;").replace(".", "&#46;"), line)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """A table with every cell escaped, cut after `MAX_ROWS` rows with a line that says so."""
     yield _row([escape(cell) for cell in head])
     yield _row(["---"] * len(head))
@@ -98,7 +98,7 @@ def _checks(record: Record) -> Iterator[str]:
     yield from _rules(record, names)
     head = ("Verdict", "Check", "Setting", "Arm", "Attack", "Measured", "Limit", "n", "Reason")
     yield from ("", "Each check, worst first:", "")
-    yield from _table(head, (_check(check, names) for check in findings.worst_first(record.checks)))
+    yield from table(head, (_check(check, names) for check in findings.worst_first(record.checks)))
 
 
 def _rules(record: Record, names: dict[str, str]) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _rules(record: Record, names: dict[str, str]) -> Iterator[str]:
     rows = (
         (_rule(r), text.limit(r.limit), *(_verdicts(r.at(*place)) for place in columns)) for r in checks.rules
     )
-    yield from _table(head, rows)
+    yield from table(head, rows)
 
 
 def _rule(rule: checklist.Rule) -> str:
@@ -148,7 +148,7 @@ def _trade_off(record: Record) -> Iterator[str]:
         for t in record.tradeoff
     )
     yield from (wording.CHANCE, "")
-    yield from _table(head, rows)
+    yield from table(head, rows)
 
 
 def _controls(record: Record) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _controls(record: Record) -> Iterator[str]:
     if failed:
         yield ""
         head = ("Failed control", "Setting", "Arm", "Attack", "Observer", "Measured", "Expected", "Why")
-        yield from _table(head, map(_control, failed))
+        yield from table(head, map(_control, failed))
 
 
 def _control(row: Control) -> tuple[object, ...]:
@@ -176,7 +176,7 @@ def _formal(record: Record) -> Iterator[str]:
     cards = findings.claims(record)
     if cards:
         head = ("Setting", "Arm", "Claim", "Unit", "Accountant", "Assumptions not verified")
-        yield from (*_table(head, map(_claim, cards)), "")
+        yield from (*table(head, map(_claim, cards)), "")
     names = findings.titles(record)
     arms = ", ".join(escape(names.get(arm, arm)) for arm in findings.without_claim(record)[:MAX_ROWS])
     if arms:
@@ -198,14 +198,14 @@ def _utility(record: Record) -> Iterator[str]:
     rows = findings.comparisons(record)
     if rows:
         head = ("Setting", "Arm", "Model", "Accuracy", "Compared with", "Its accuracy")
-        yield from _table(head, (_compared(row, names) for row in rows))
+        yield from table(head, (_compared(row, names) for row in rows))
     else:
         yield "No delivered model can be set beside a baseline of the same setting."
     own = findings.personalised(record)
     if own:
         yield from ("", wording.PERSONALISED_MEANING, "")
         short = ("Setting", "Arm", "Personalised models")
-        yield from _table(short, ((names[u.setting], names[u.arm], text.interval(u.estimate)) for u in own))
+        yield from table(short, ((names[u.setting], names[u.arm], text.interval(u.estimate)) for u in own))
 
 
 def _compared(row: findings.Comparison, names: dict[str, str]) -> tuple[object, ...]:
@@ -244,7 +244,7 @@ def _limits(record: Record) -> Iterator[str]:
 
 def _reproduce(record: Record) -> Iterator[str]:
     run = record.run
-    yield from ("#### Reproduce", "", *_code(run.command), "")
+    yield from ("#### Reproduce", "", *code(run.command), "")
     yield escape(
         f"Run {run.id} of {run.created}, seed {run.seed}, plan {run.plan} (sha256 {run.plan_sha256}), "
         f"data {run.dataset} ({run.modality}, sha256 {run.dataset_sha256}),"
@@ -255,7 +255,7 @@ def _reproduce(record: Record) -> Iterator[str]:
     )
 
 
-def _code(command: str) -> tuple[str, str, str]:
+def code(command: str) -> tuple[str, str, str]:
     """The command as a code block whose fence no run of backticks inside can close."""
     line = text.shorten(command, MAX_TEXT)
     longest = max((len(run) for run in re.findall("`+", line)), default=0)

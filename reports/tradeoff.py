@@ -58,7 +58,7 @@ def trade_off(record: Record) -> tuple[tuple[str, tuple[TradeOffPanel, ...]], ..
     rows = [t for t in record.tradeoff if t.accuracy.value is not None and t.leakage.value is not None]
     if not rows:
         return ()
-    y = _padded([v for t in rows for v in (*numbers(t.leakage), CHANCE_AUC)], FRAME.bottom, FRAME.top)
+    y = padded([v for t in rows for v in (*numbers(t.leakage), CHANCE_AUC)], FRAME.bottom, FRAME.top)
     names = {i: name.split(" (")[0] for i, name in titles(record).items()}
     settings = [s for s in setting_order(record) if any(t.setting == s for t in rows)]
     return tuple((s, _panels([t for t in rows if t.setting == s], record, y, names)) for s in settings)
@@ -69,7 +69,7 @@ def _panels(
 ) -> tuple[TradeOffPanel, ...]:
     lines = _reference_rows(record, rows[0].setting)
     reach = [v for e in (*(t.accuracy for t in rows), *(u.estimate for u in lines)) for v in numbers(e)]
-    x = _padded(reach, FRAME.left, FRAME.right)
+    x = padded(reach, FRAME.left, FRAME.right)
     observers = unique(t.observer for t in rows)
     return tuple(_panel([t for t in rows if t.observer == o], lines, x, y, names) for o in observers)
 
@@ -86,7 +86,8 @@ def _reference_rows(record: Record, setting: str) -> list[Utility]:
     return [best[arm] for arm in arm_order(record) if arm in best]
 
 
-def _padded(values: Sequence[float], start: float, end: float) -> Scale:
+def padded(values: Sequence[float], start: float, end: float) -> Scale:
+    """A scale over shares between 0 and 1, with room at both ends."""
     low, high = min(values), max(values)
     room = max(0.08 * (high - low), 0.02)
     return Scale(max(0.0, low - room), min(1.02, high + room), start, end)
@@ -97,7 +98,7 @@ def _panel(
 ) -> TradeOffPanel:
     references = tuple(_reference(u, i, x, names) for i, u in enumerate(lines))
     crosses = [_cross(t, x, y) for t in rows]
-    guess = _guess_spot(y.at(CHANCE_AUC), crosses)
+    guess = guess_spot(y.at(CHANCE_AUC), crosses)
     taken = [
         Box(FRAME.left, y.at(CHANCE_AUC) - 1, FRAME.right, y.at(CHANCE_AUC) + 1),
         label_box(guess, GUESSING),
@@ -114,7 +115,7 @@ def _panel(
     return TradeOffPanel(FRAME, title, x.ticks(7), y.ticks(6), marks, references, chance, guess)
 
 
-def _guess_spot(chance: float, crosses: Sequence[Cross]) -> Spot:
+def guess_spot(chance: float, crosses: Sequence[Cross]) -> Spot:
     """Below the line of chance, at the side where it covers less."""
     sides: tuple[Spot, Spot] = (
         (FRAME.right - 2, chance + 13, "end"),

@@ -7,9 +7,11 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
 from pydantic import ValidationError as Refused
 
+from reports.frontier import to_json as frontier_json
 from reports.record import from_json, to_json
-from reports.schema import DIALECT, NAME, as_text, generate, shipped
+from reports.schema import DIALECT, FRONTIER, NAME, as_text, generate, shipped
 from tests.reports.example import empty, example
+from tests.reports.frontier_example import frontier
 
 
 def test_the_shipped_schema_is_the_one_the_models_give() -> None:
@@ -52,3 +54,10 @@ def test_numbers_that_json_does_not_have_are_refused(word: str) -> None:
     assert word in text
     with pytest.raises(Refused):
         from_json(text)
+
+
+def test_a_frontier_has_a_shipped_schema_too() -> None:
+    assert as_text(shipped(FRONTIER)) == as_text(generate(FRONTIER)), "run `python -m reports.schema`"
+    Draft202012Validator.check_schema(shipped(FRONTIER))
+    text = frontier_json(frontier(("fedavg", "feddgm")))
+    Draft202012Validator(shipped(FRONTIER)).validate(json.loads(text))
