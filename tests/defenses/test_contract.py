@@ -35,6 +35,9 @@ BOUNDARIES = ("adapt", "train", "uplink", "aggregate", "release")
 EXAMPLES = (
     DpSgd(noise_multiplier=1.0, clip=1.0, sampling_rate=0.5, steps=3, expected_batch=4.0, lr=0.1),
     DpSgd(noise_multiplier=0.0, clip=1.0, sampling_rate=0.5, steps=3, expected_batch=4.0, lr=0.1),
+    DpSgd(1.0, 1.0, 0.5, 3, 4.0, 0.1, clipping="per_layer"),
+    DpSgd(1.0, 1.0, 0.5, 3, 4.0, 0.1, clipping="adaptive", count_noise=2.0),
+    DpSgd(1.0, 1.0, 0.5, 3, 4.0, 0.1, clipping="ghost", largest_batch=2),
     Soteria(share=0.5),
     LocalNoise(noise_multiplier=1.0, clip=1.0),
     LocalNoise(noise_multiplier=0.0, clip=1.0),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from defenses import dp_sgd
+from defenses._dp_steps import poisson
 from defenses.dp_sgd import SIMULATED, DpSgd
 from privfed.accounting import epsilon
 from privfed.hooks import Spent
@@ -182,13 +183,13 @@ def test_dividing_by_the_batch_size_twice_is_seen(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_sampling_rate_than_stated_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = dp_sgd.poisson
+    real = poisson
     monkeypatch.setattr(dp_sgd, "poisson", lambda s, r: real(replace(s, sampling_rate=0.5), r))
     assert failed(PLAIN.train(task(records(100)))) == {SAMPLED}
 
 
 def test_another_number_of_steps_than_stated_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = dp_sgd.poisson
+    real = poisson
     monkeypatch.setattr(dp_sgd, "poisson", lambda s, r: real(replace(s, steps=s.steps + 1), r))
     assert failed(PLAIN.train(task(records(40)))) == {COUNTED}
 
@@ -212,7 +213,7 @@ def test_the_sampled_sizes_have_the_stated_mean() -> None:
     # 400 runs of 12 steps on 40 records: the mean batch has standard error sqrt(40 * .21 / 4800) = .042;
     # the interval is four standard errors wide on each side (misses once in 16,000).
     stated = PLAIN._stated(40)
-    mean = sum(float(dp_sgd.poisson(stated, Stream(s)).sum()) for s in range(400)) / 400 / 12
+    mean = sum(float(poisson(stated, Stream(s)).sum()) for s in range(400)) / 400 / 12
     assert mean == pytest.approx(0.3 * 40, abs=4 * 0.042)
 
 

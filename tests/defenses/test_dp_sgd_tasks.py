@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from defenses import dp_sgd
+from defenses._dp_steps import without_hook_warning
 from defenses.dp_sgd import DpSgd
 from privfed.hooks import Hooks, Spent
 from privfed.nets import Family, NetSpec, Params, forward, head_names, head_of, initial, representation_of
@@ -92,7 +93,7 @@ def test_gradients_of_a_batch_are_those_of_each_record_by_itself(
 ) -> None:
     job = task(spec, frozen=frozen)
     module = dp_sgd._per_sample(job)
-    with dp_sgd.without_hook_warning():
+    with without_hook_warning():
         F.cross_entropy(module(job.records.inputs), job.records.labels, reduction="sum").backward()
     each = [alone(job, record) for record in range(len(job.records))]
     for name, parameter in module._module.named_parameters():
