@@ -18,7 +18,7 @@ def flat(params: Params) -> Tensor:
 def count(share: float, entries: int) -> int:
     """How many entries a share is: rounded up, so never none of some."""
     # A share of 0.07 of 100 is 7.000000000000001 in floating point, and means seven.
-    return min(entries, math.ceil(share * entries - 1e-9 * entries))
+    return min(entries, math.ceil(share * entries * (1 - 1e-12)))
 
 
 def only(kept: Tensor, start: Params, params: Params) -> Params:
