@@ -105,7 +105,7 @@ def audit(request: Request, steps: Steps) -> Record:
     everything = [job for jobs in work.values() for job in jobs]
     play(everything, request.workers, steps.playing(everything))
     steps.judging()
-    findings = [_finding(s, a, work[s.id, a.id], selected) for s in settings for a in ready.arms]
+    findings = [_finding(s, a, work[s.id, a.id], selected, root) for s in settings for a in ready.arms]
     checked = run_controls(findings, policy.value)
     twins = tuple(a.id for a in ready.arms if a.role == "control")
     checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
@@ -152,14 +152,16 @@ def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in evidence if not e.probe.baseline]
 
 
-def _finding(setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe]) -> Finding:
+def _finding(
+    setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe], root: Path
+) -> Finding:
     played = read_back(jobs)
     return Finding(
         setting,
         arm,
         jobs,
         played,
-        tuple(gather(p, played, setting) for p in selected),
+        tuple(gather(p, played, setting, root) for p in selected),
         tuple(decoy(p, played, setting) for p in selected) if arm.role == "audited" else (),
     )
 
