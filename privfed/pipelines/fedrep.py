@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from privfed.hooks import Spent, after, apply_uplink
 from privfed.nets import Params, head_of, representation_of
 from privfed.pipelines._local import (
@@ -142,8 +144,8 @@ def upload(
     spec = world.surrogate
     whole = trained.value
     sent = whole if with_head else representation_of(spec, whole)
-    # The client's own head is no common start: a bound on what changed since would leave it itself unbounded.
-    start = {k: t for k, t in job.start.items() if k in sent}
+    # A head that no server sent counts from zero: a bound on its last change would leave it itself unbounded.
+    start = {k: job.start.get(k, torch.zeros_like(t)) for k, t in sent.items()}
     spent = apply_uplink(world.hooks, start, sent, job.stream.child("uplink"))
     update = Release(job.round, client_name(job.client), SERVER, "weights", "update", spent.value, job.client)
     extras = (count(job),) if weighting == "records" else ()
