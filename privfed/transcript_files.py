@@ -57,8 +57,8 @@ class ReleaseEntry(_Strict):
     """One release without its values; `tensors` keeps their order."""
 
     round: _Count
-    sender: Annotated[str, Field(pattern=f"^(server|{_Client})$")]
-    receiver: Annotated[str, Field(pattern=f"^(server|clients|public|{_Client})$")]
+    sender: Annotated[str, Field(pattern=f"^(server|aggregator|{_Client})$")]
+    receiver: Annotated[str, Field(pattern=f"^(server|clients|aggregator|public|{_Client})$")]
     kind: Kind
     name: str
     about: _Count | None

@@ -71,6 +71,17 @@ def bits(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().reshape(-1).view(torch.uint8).tolist())
 
 
+def test_what_goes_through_an_aggregator_comes_back_the_same(tmp_path: Path) -> None:
+    """Where updates are added up before the server sees them, it is neither client nor server."""
+    releases = (
+        Release(0, "client:0", "aggregator", "weights", "update", {"w": WEIGHTS}, 0),
+        Release(0, "aggregator", "server", "weights", "aggregate", {"w": WEIGHTS}),
+    )
+    summed = Transcript(releases, TRANSCRIPT.nets)
+    save(summed, tmp_path / "summed")
+    assert_same(load(tmp_path / "summed"), summed)
+
+
 def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Edits the manifest and renews its own digest, as someone would who knows the format."""
     manifest = json.loads((folder / MANIFEST).read_text())
