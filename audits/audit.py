@@ -17,7 +17,6 @@ from audits import controls, store
 from audits.assemble import (
     arm_rows,
     cells,
-    dp_cards,
     limitations,
     policy_row,
     setting_rows,
@@ -29,6 +28,7 @@ from audits.coverage import Probe, probes
 from audits.document import Document
 from audits.evidence import Evidence, decoy, gather
 from audits.finding import Finding
+from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play, read_back
 from audits.judging import Judged, judge_all
 from audits.plan import Arm, ReadyPlan
@@ -92,6 +92,17 @@ def audit(request: Request, steps: Steps) -> Record:
         steps: what to tell the person who waits.
     """
     ready, policy, root = request.ready, request.policy, request.root
+    settings, findings = measure(request, steps)
+    checked = run_controls(findings, policy.value)
+    twins = tuple(a.id for a in ready.arms if a.role == "control")
+    checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
+    run = run_row(request, settings)
+    return _record(ready, policy, run, findings, checked, checks, settings, root)
+
+
+def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding]]:
+    """Every setting, and what every arm shows in each; runs what is not yet in the store."""
+    ready, root = request.ready, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
     selected = probes(request.dataset.modality)
@@ -101,16 +112,14 @@ def audit(request: Request, steps: Steps) -> Record:
         (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root)
         for s in settings
         for a in ready.arms
+        if a.runs_in(s.id)
     }
     everything = [job for jobs in work.values() for job in jobs]
     play(everything, request.workers, steps.playing(everything))
     steps.judging()
-    findings = [_finding(s, a, work[s.id, a.id], selected, root) for s in settings for a in ready.arms]
-    checked = run_controls(findings, policy.value)
-    twins = tuple(a.id for a in ready.arms if a.role == "control")
-    checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
-    run = _run(request, settings)
-    return _record(ready, policy, run, findings, checked, checks, settings, root)
+    pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
+    findings = [_finding(s, a, work[s.id, a.id], selected, root) for s, a in pairs]
+    return settings, findings
 
 
 def _prepare_all(request: Request) -> list[Setting]:
@@ -174,12 +183,13 @@ def _judged(finding: Finding, twins: tuple[str, ...]) -> Judged:
         finding.arm.role == "audited",
         twins,
         tuple(readable),
-        finding.claim,
+        finding.claims,
         partial(federated_mean, finding.correct("large")),
     )
 
 
-def _run(request: Request, settings: Sequence[Setting]) -> Run:
+def run_row(request: Request, settings: Sequence[Setting]) -> Run:
+    """How the figures came about."""
     ready, dataset, seed = request.ready, request.dataset, request.seed
     engines: dict[str, str] = {
         f"{s.id}, {name}": engine

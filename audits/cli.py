@@ -1,4 +1,4 @@
-"""The command line: `privfed audit`, `privfed report`, `privfed list`.
+"""The command line: `privfed audit`, `privfed sweep`, `privfed report`, `privfed list`.
 
 Nothing heavy is imported before a command needs it, so that help and mistakes answer at once.
 """
@@ -68,6 +68,40 @@ def audit(
 
     command = shlex.join(["privfed", *sys.argv[1:]])
     raise typer.Exit(_guarded(lambda: run_audit(plan, policy, out, jobs, seed, device.value, command), USAGE))
+
+
+@app.command()
+def sweep(
+    plan: Annotated[str, typer.Argument(help="A packaged plan by name, or a plan file.")],
+    defense: Annotated[str, typer.Option(help="The defence to turn, for example dp_sgd.")],
+    epsilon: Annotated[str | None, typer.Option(help="Values, for example 1,2,4,8,inf.")] = None,
+    noise: Annotated[str | None, typer.Option(help="Values of noise_multiplier.")] = None,
+    keep: Annotated[str | None, typer.Option(help="Values of keep.")] = None,
+    knob: Annotated[str | None, typer.Option(help="Any other: NAME=V1,V2,...")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE beside the knob [default: as the plan's first use has it]."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="An audited arm [default: every one without defences].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the frontier [default: runs/sweep-PLAN-DEFENSE-DIGEST].")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Parallel workers; 0 = one a core.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Root of all randomness [default: the plan's].")] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+) -> None:
+    """Turn one knob of one defence, and write leakage against accuracy along the way.
+
+    Exit codes: 0 written, 2 usage, 4 error. A frontier is no verdict.
+    """
+    from audits.sweep_command import Typed, Where, run_sweep
+
+    shorthands = {"epsilon": epsilon, "noise": noise, "keep": keep}
+    typed = Typed(defense, shorthands, knob, option or (), arm or ())
+    where = Where(out, jobs, seed, device.value, shlex.join(["privfed", *sys.argv[1:]]))
+    raise typer.Exit(_guarded(lambda: run_sweep(plan, typed, where), USAGE))
 
 
 @app.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -19,9 +20,11 @@ from audits.policy import Policy, lint, load_policy, packaged_policies, packaged
 from reports.record import Record, from_json, to_json
 
 if TYPE_CHECKING:
-    from audits.audit import Request
+    from audits.audit import Request, Steps
     from audits.game import Job
     from privfed.datasets import Dataset
+
+T = TypeVar("T")
 
 LARGEST_RECORD = 64 * 2**20
 
@@ -43,17 +46,11 @@ def run_audit(
     console = Console(stderr=True)
     from audits.audit import Request
 
-    where = _device(device)
-    workers = _workers(jobs) if where == "cpu" else 1
-    if seed is not None and seed < 0:
-        raise Mistake(f"expected seed >= 0, got seed={seed}")
-    if out is not None:
-        _check_folder(out, "--out")
-    _check_folder(store.default_root(), "the cache")
-    ready, rules, dataset = _inputs(plan, policy, seed)
+    where, workers = machine(out, jobs, seed, device)
+    ready, rules, dataset = read_inputs(plan, policy, seed)
     root = ready.plan.seed if seed is None else seed
     folder = out or Path("runs") / f"{ready.plan.id}-{_short(ready, rules, root)}"
-    _check_folder(folder, "--out")
+    check_folder(folder, "--out")
     for warning in lint(rules.value, _units(ready)):
         console.print(f"[yellow]policy:[/] {escape(warning)}", highlight=False)
     request = Request(ready, rules, dataset, root, workers, store.default_root(), where, command)
@@ -61,6 +58,18 @@ def run_audit(
     paths = write(record, folder)
     _tell(console, record, paths)
     return record.summary.exit_code
+
+
+def machine(out: Path | None, jobs: int, seed: int | None, device: str) -> tuple[str, int]:
+    """Device and number of workers; refuses what this machine does not have or may not be written to."""
+    where = _device(device)
+    workers = _workers(jobs) if where == "cpu" else 1
+    if seed is not None and seed < 0:
+        raise Mistake(f"expected seed >= 0, got seed={seed}")
+    if out is not None:
+        check_folder(out, "--out")
+    check_folder(store.default_root(), "the cache")
+    return where, workers
 
 
 def run_report(run: Path) -> int:
@@ -91,17 +100,22 @@ def write(record: Record, folder: Path) -> list[Path]:
     """Writes record.json, report.html and report.md; returns their paths."""
     from reports import html, markdown
 
-    _check_folder(folder, "the reports")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, "the reports")
     # The record comes first: whatever a renderer does, what was measured is on disk.
     content: dict[str, Callable[[Record], str]] = {
         "record.json": to_json,
         "report.html": html.render,
         "report.md": markdown.render,
     }
-    for name, render in content.items():
+    return write_files(folder, {name: partial(render, record) for name, render in content.items()})
+
+
+def write_files(folder: Path, content: Mapping[str, Callable[[], str]]) -> list[Path]:
+    """Writes files one after the other, each whole or not at all; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in content.items():
         part = folder / f"{name}.part"
-        part.write_text(render(record), encoding="utf-8")
+        part.write_text(text(), encoding="utf-8")
         part.replace(folder / name)
     return [folder / name for name in content]
 
@@ -117,7 +131,9 @@ def listing(kind: str) -> dict[str, str]:
     return {name: catalogue.summary(cls) for name, cls in sorted(catalogue.names(kind).items())}
 
 
-def _inputs(plan: str, policy: str | None, seed: int | None) -> tuple[ReadyPlan, Document[Policy], Dataset]:
+def read_inputs(
+    plan: str, policy: str | None, seed: int | None
+) -> tuple[ReadyPlan, Document[Policy], Dataset]:
     """Everything a run needs, read and checked before anything is trained."""
     from audits.feasibility import check
     from privfed.datasets import DatasetError, load
@@ -166,7 +182,14 @@ def _check_attacks(rules: Document[Policy], dataset: Dataset) -> None:
 
 
 def _run(console: Console, request: Request) -> Record:
-    from audits.audit import Steps, audit
+    from audits.audit import audit
+
+    return watched(console, request.workers, partial(audit, request))
+
+
+def watched(console: Console, workers: int, work: Callable[[Steps], T]) -> T:
+    """Does what takes long under a progress bar that says what it costs."""
+    from audits.audit import Steps
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -177,14 +200,14 @@ def _run(console: Console, request: Request) -> Record:
 
         def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
             open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())
-            progress.console.print(cost(jobs, request.workers), highlight=False, markup=False)
+            progress.console.print(cost(jobs, workers), highlight=False, markup=False)
             progress.update(bar, description="Playing federations", total=open_ or 1, completed=not open_)
             return lambda done: progress.advance(bar, done)
 
         def judging() -> None:
             progress.update(bar, description="Attacking and judging")
 
-        return audit(request, Steps(preparing, playing, judging))
+        return work(Steps(preparing, playing, judging))
 
 
 def cost(jobs: Sequence[Job], workers: int) -> str:
@@ -225,7 +248,7 @@ def _device(device: str) -> str:
     return "cuda" if device == "cuda" else "cpu"
 
 
-def _check_folder(folder: Path, what: str) -> None:
+def check_folder(folder: Path, what: str) -> None:
     """Refuses a place that cannot be made or written into, before hours are spent on what goes there."""
     nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not nearest.is_dir():

@@ -101,9 +101,16 @@ def _point(point: Point, frontier: Frontier, names: dict[str, str]) -> Row:
     if point.leakage is None:
         figures = (point.reason or UNKNOWN, UNKNOWN, UNKNOWN)
     else:
-        figures = (point.attack, text.interval(point.leakage), text.interval(point.tpr))
+        attack = point.attack + (" (a control of it failed)" if _doubtful(point, frontier) else "")
+        figures = (attack, text.interval(point.leakage), text.interval(point.tpr))
     accuracy = UNKNOWN if point.accuracy is None else text.interval(point.accuracy)
     return (names[point.arm], knob, *figures, accuracy, claim(point.claims))
+
+
+def _doubtful(point: Point, frontier: Frontier) -> bool:
+    """Whether a control of the very attack failed where the point is."""
+    place = (point.setting, point.attack, point.observer)
+    return any((c.setting, c.attack, c.observer) == place and not c.passed for c in frontier.controls)
 
 
 def _yardstick(row: Yardstick, names: dict[str, str]) -> Row:

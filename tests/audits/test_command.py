@@ -64,7 +64,7 @@ def test_workers_default_to_the_cores_this_process_may_use(monkeypatch: pytest.M
 def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(Mistake, match="expected a writable folder for --out"):
-        command._check_folder(tmp_path / "run", "--out")
+        command.check_folder(tmp_path / "run", "--out")
 
 
 def test_names_from_a_record_are_printed_as_they_are(

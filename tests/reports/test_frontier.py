@@ -130,7 +130,8 @@ def test_every_point_and_yardstick_has_a_row(both: Frontier) -> None:
     assert sum(len(rows) for _, _, rows in found) == len(both.points) + 2 * (4 + 2 + 4)
     assert all(len(row) == len(HEAD) for _, _, rows in found for row in rows)
     rows = found[0][2]
-    assert rows[0][:3] == ("FedAvg", "undefended", "LiRA online")
+    assert rows[0][:3] == ("FedAvg", "undefended", "LiRA online (a control of it failed)")
+    assert found[1][2][0][2] == "LiRA online"
     assert rows[0][-1] == "none"
     assert rows[1][-1] == "epsilon 1.00, delta 1e-05, record (not verified: sampling)"
     assert claim(()) == "none"
