@@ -99,7 +99,9 @@ def _after_a_clip(defense: str, hook: Any, before: Sequence[tuple[str, Any]]) ->
 
 
 def _on_tasks(defense: str, hook: Any, others: Sequence[Any]) -> str:
-    mixing = getattr(hook, "mixes_records", False)
-    if mixing and any(getattr(o, "event", None) is not None and hasattr(o, "train") for o in others):
+    clips = any(hasattr(o, "event") and hasattr(o, "train") for o in others)
+    if clips and getattr(hook, "mixes_records", False):
         return f"expected no {defense} beside a defence that clips record by record: it mixes records"
+    if clips and getattr(hook, "changes_loss", False):
+        return f"expected no {defense} beside a defence that trains by a loss of its own: it would do nothing"
     return ""

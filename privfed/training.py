@@ -8,6 +8,7 @@ batches from that model's own stream, so they agree up to floating-point summati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from privfed.augmentation import Dsa, apply, draw
+from privfed.mixing import Blend, Pairing, blend, pairings
 from privfed.nets import NetSpec, Params, feature_width, features, forward
 from privfed.randomness import Stream
 from privfed.records import Records
@@ -37,6 +39,9 @@ class Recipe:
         dsa: differentiable siamese augmentation of each batch, or None.
         decay_biases: whether weight decay also acts on biases.
         proximal: weight mu of the term mu / 2 * ||w - anchor||^2 (FedProx, arXiv 1812.06127, eq. 2).
+        smoothing: s, in (-1, 1), of labels: the target is (1 - s) times the label plus s / classes
+            (Szegedy et al. 2016, arXiv 1512.00567, section 7; below 0: arXiv 2106.04149).
+        mixup: alpha of MixUp (`privfed.mixing`); 0 = none. Blends come before augmentation.
     """
 
     epochs: int
@@ -47,6 +52,8 @@ class Recipe:
     dsa: Dsa | None = None
     decay_biases: bool = True
     proximal: float = 0.0
+    smoothing: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1:
@@ -59,6 +66,10 @@ class Recipe:
             raise ValueError(f"expected weight_decay >= 0, got weight_decay={self.weight_decay}")
         if not self.proximal >= 0:
             raise ValueError(f"expected proximal >= 0, got proximal={self.proximal}")
+        if not -1 < self.smoothing < 1:
+            raise ValueError(f"expected smoothing in (-1, 1), got smoothing={self.smoothing}")
+        if not 0 <= self.mixup < math.inf:
+            raise ValueError(f"expected a finite mixup >= 0, got mixup={self.mixup}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,16 @@ class Task:
             )
         if self.frozen and not self.start.keys() - set(self.frozen):
             raise ValueError(f"expected a parameter to train, got frozen={', '.join(self.frozen)}")
+        recipe = self.recipe
+        if self.teacher is not None and (recipe.smoothing or recipe.mixup):
+            raise ValueError(
+                "expected a recipe without smoothing and mixup for a task with a teacher, "
+                f"got smoothing={recipe.smoothing}, mixup={recipe.mixup}"
+            )
+        if recipe.mixup and not self.records.inputs.is_floating_point():
+            raise ValueError(
+                f"expected inputs that can be blended for mixup, got inputs of {self.records.inputs.dtype}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +121,14 @@ class _Step:
         weight: 1 for real and 0 for padding, shape (M, batch).
         active: 1 for models with a record in this step, shape (M, 1); None if all have one.
         generators: of the augmentation, one a model.
+        blend: of records in pairs, or None.
     """
 
     index: Tensor
     weight: Tensor
     active: Tensor | None
     generators: list[torch.Generator]
+    blend: Blend | None
 
 
 def train(tasks: Sequence[Task], engine: Engine = "looped") -> list[Params]:
@@ -164,8 +187,23 @@ def represent(spec: NetSpec, params: Params, inputs: Tensor, batch: int = 2048) 
 
 def weighted_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of each model, shape (M,): mean over the records with weight 1."""
-    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
-    return (losses * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+    return _mean(label_losses(logits, labels), weight)
+
+
+def label_losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of every record in nats, shape (M, n), against labels smoothed by `smoothing`.
+
+    With p the softmax of the logits over K classes: -(1 - s) log p_y - s / K sum_k log p_k.
+
+    Args:
+        logits: shape (M, n, K).
+        labels: int64, shape (M, n).
+        smoothing: s, in (-1, 1).
+    """
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    if not smoothing:
+        return losses
+    return (1 - smoothing) * losses - smoothing * logits.log_softmax(-1).mean(-1)
 
 
 def feature_divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -256,21 +294,36 @@ def _train_stack(tasks: list[Task]) -> list[Params]:
     velocity = torch.zeros_like(flat.buffer)
     lane = torch.arange(len(tasks), device=inputs.device).unsqueeze(1)
     for step in _steps(tasks):
-        x, y = inputs[lane, step.index], labels[lane, step.index]
+        x = inputs[lane, step.index]
+        if step.blend is not None:
+            x = step.blend.inputs(x, inputs[lane, step.blend.partner])
         if recipe.dsa is not None:
             x = apply(x, draw(recipe.dsa, step.generators))
         params = {**fixed, **flat.views}
         if teacher is None:
-            loss = weighted_loss(forward(spec, params, x), y, step.weight)
+            losses = _losses(forward(spec, params, x), labels, step, recipe.smoothing)
         else:
-            gap = feature_divergence(features(spec, params, x), teacher[lane, step.index])
-            loss = (gap * step.weight).sum(1) / step.weight.sum(1).clamp_min(1.0)
-        gradient = flat.gradient(loss.sum())
+            losses = feature_divergence(features(spec, params, x), teacher[lane, step.index])
+        gradient = flat.gradient(_mean(losses, step.weight).sum())
         if anchor is not None:
             gradient += recipe.proximal * (flat.buffer.detach() - anchor)
         descend(flat.buffer, gradient, velocity, recipe, step.active, decayed)
     trained = {**fixed, **flat.detached()}
     return unstack({name: trained[name] for name in start})
+
+
+def _losses(logits: Tensor, labels: Tensor, step: _Step, smoothing: float) -> Tensor:
+    """Of every record of a step against its label, or the blend of two, shape (M, batch)."""
+    lane = torch.arange(len(labels), device=labels.device).unsqueeze(1)
+    own = label_losses(logits, labels[lane, step.index], smoothing)
+    if step.blend is None:
+        return own
+    return step.blend.losses(own, label_losses(logits, labels[lane, step.blend.partner], smoothing))
+
+
+def _mean(losses: Tensor, weight: Tensor) -> Tensor:
+    """Of each model, shape (M,), over the records with weight 1; 0 without any."""
+    return (losses * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
 
 def _anchor(tasks: list[Task], flat: FlatParams) -> Tensor:
@@ -292,13 +345,16 @@ def _steps(tasks: list[Task]) -> Iterator[_Step]:
     recipe, device = tasks[0].recipe, tasks[0].records.inputs.device
     orders = [_order(t) for t in tasks]
     generators = [t.stream.child("augment").torch(str(device)) for t in tasks] if recipe.dsa else []
+    mixing = [_pairings(t, o) for t, o in zip(tasks, orders, strict=True)] if recipe.mixup else []
     for s in range(max(len(o) for o in orders)):
         batches = [o[s] if s < len(o) else torch.empty(0, dtype=torch.int64) for o in orders]
         width = max(len(b) for b in batches)
         index = torch.stack([F.pad(b, (0, width - len(b))) for b in batches])
         weight = torch.stack([(torch.arange(width) < len(b)).float() for b in batches])
         active = None if all(map(len, batches)) else weight.amax(1, keepdim=True).to(device)
-        yield _Step(index.to(device), weight.to(device), active, generators)
+        pairs = [m[s] if s < len(m) else None for m in mixing]
+        mixed = blend(pairs, width, device) if pairs else None
+        yield _Step(index.to(device), weight.to(device), active, generators, mixed)
 
 
 def _order(task: Task) -> list[Tensor]:
@@ -307,6 +363,10 @@ def _order(task: Task) -> list[Tensor]:
     n = len(task.records)
     passes = (torch.randperm(n, generator=generator) for _ in range(task.recipe.epochs if n else 0))
     return [batch for order in passes for batch in order.split(task.recipe.batch)]
+
+
+def _pairings(task: Task, order: list[Tensor]) -> list[Pairing]:
+    return pairings(order, task.recipe.mixup, task.stream.child("mixup"))
 
 
 def _batched(items: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:

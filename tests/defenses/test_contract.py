@@ -8,15 +8,19 @@ import pkgutil
 import re
 import sys
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import defenses
+from audits.catalogue import snake
 from defenses.dp_fedavg import DpFedAvg
 from defenses.dp_sgd import DpSgd
+from defenses.label_smoothing import LabelSmoothing
 from defenses.local_noise import LocalNoise
+from defenses.mixup import MixUp
 from defenses.quantisation import Quantisation
 from defenses.random_k import RandomK
 from defenses.secure_aggregation import SecureAggregation
@@ -49,8 +53,10 @@ EXAMPLES = (
     DpFedAvg(noise_multiplier=1.0, clip=1.0, expected_clients=3.0, client_rate=0.5),
     DpFedAvg(noise_multiplier=0.0, clip=1.0, expected_clients=3.0),
     SecureAggregation(minimum=2),
+    LabelSmoothing(smoothing=-0.1),
+    MixUp(alpha=0.4),
 )
-NONE_AT_ANY_SETTING = (Soteria, TopK, RandomK, Quantisation, SecureAggregation)
+NONE_AT_ANY_SETTING = (Soteria, TopK, RandomK, Quantisation, SecureAggregation, LabelSmoothing, MixUp)
 SPEC = NetSpec("mlp", channels=1, size=4, classes=3, width=6, depth=1)
 
 
@@ -106,6 +112,13 @@ def test_a_defence_is_a_frozen_dataclass_with_an_example_here(kind: Any) -> None
     assert is_dataclass(kind)
     assert vars(kind)["__dataclass_params__"].frozen
     assert any(type(example) is kind for example in EXAMPLES)
+
+
+def test_every_defence_has_its_row_and_its_sentence_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "defences.md").read_text(encoding="utf-8")
+    named = {snake(kind.__name__) for kind in found()}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == named
+    assert set(re.findall(r"^- \*\*`(\w+)`\*\*", text, re.MULTILINE)) == named
 
 
 @pytest.mark.parametrize(("defense", "boundary"), cases())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,13 +53,14 @@ def by_torch(task: Task) -> Params:
     recipe, n = task.recipe, len(task.records)
     optimiser = torch.optim.SGD(_groups(module, recipe), recipe.lr, momentum=recipe.momentum)
     batches, augment = task.stream.child("batches").torch(), task.stream.child("augment").torch()
+    mixing = task.stream.child("mixup").numpy()
     for _ in range(recipe.epochs if n else 0):
         for index in torch.randperm(n, generator=batches).split(recipe.batch):
-            x = task.records.inputs[index]
+            x, y = _targets(task, index, mixing)
             if recipe.dsa is not None:
                 x = apply(x.unsqueeze(0), draw(recipe.dsa, [augment])).squeeze(0)
             optimiser.zero_grad()
-            (_loss(task, module, x, index) + _proximal(task, module)).backward()
+            (_loss(task, module, x, y, index) + _proximal(task, module)).backward()
             optimiser.step()
     return {k: v.detach() for k, v in module.named_parameters()}
 
@@ -73,9 +75,20 @@ def _groups(module: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
     ]
 
 
-def _loss(task: Task, module: nn.Module, x: Tensor, index: Tensor) -> Tensor:
+def _targets(task: Task, index: Tensor, mixing: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Inputs and soft labels of a batch, blended and smoothed as the recipe says."""
+    recipe, classes = task.recipe, task.spec.classes
+    x, y = task.records.inputs[index], F.one_hot(task.records.labels[index], classes).double()
+    if recipe.mixup:
+        share = mixing.beta(recipe.mixup, recipe.mixup)
+        partner = torch.from_numpy(mixing.permutation(len(index)))
+        x, y = share * x + (1 - share) * x[partner], share * y + (1 - share) * y[partner]
+    return x, (1 - recipe.smoothing) * y + recipe.smoothing / classes
+
+
+def _loss(task: Task, module: nn.Module, x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     if task.teacher is None:
-        return F.cross_entropy(module(x), task.records.labels[index])
+        return F.cross_entropy(module(x), y)
     *body, _ = module.children()
     return feature_divergence(nn.Sequential(*body)(x), task.teacher[index]).mean()
 
