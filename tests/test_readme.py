@@ -36,6 +36,8 @@ COMMANDS: dict[str, Kept] = {
     "privfed list attacks": "ci",
     "privfed list --json": "ci",
     "privfed audit --policy policy.yaml --out runs/review": "spelling",
+    "privfed epsilon --noise 1.0 --rate 0.01 --steps 1000 --delta 1e-5": "ci",
+    "privfed sweep digits --defense dp_sgd --epsilon 1,2,4,8,inf --arm feddgm": "spelling",
     "privfed audit plan.yaml --policy policy.yaml --out runs/gate --jobs 2 --seed 1": "spelling",
 }
 

