@@ -1,4 +1,4 @@
-"""The command line: `privfed audit`, `privfed sweep`, `privfed report`, `privfed list`.
+"""The command line: `privfed audit`, `privfed sweep`, `privfed report`, `privfed list`, `privfed epsilon`.
 
 Nothing heavy is imported before a command needs it, so that help and mistakes answer at once.
 """
@@ -45,6 +45,21 @@ class Kind(StrEnum):
     pipelines = "pipelines"
     datasets = "datasets"
     plans = "plans"
+
+
+class Runs(StrEnum):
+    """How the number of tuning runs was fixed."""
+
+    fixed = "fixed"
+    geometric = "geometric"
+    poisson = "poisson"
+
+
+class Relation(StrEnum):
+    """How neighbouring data sets differ."""
+
+    add_or_remove_one = "add_or_remove_one"
+    replace_one = "replace_one"
 
 
 @app.command()
@@ -131,6 +146,37 @@ def list_(
         width = max((len(e) for e in entries), default=0)
         for entry, description in entries.items():
             typer.echo(f"  {entry:<{width}}  {description}")
+
+
+@app.command()
+def epsilon(
+    rate: Annotated[float, typer.Option(help="Chance that a step draws a given record.")],
+    steps: Annotated[int, typer.Option(help="Noisy steps of one run.")],
+    delta: Annotated[float, typer.Option(help="Failure probability.")],
+    noise: Annotated[
+        float | None, typer.Option(help="Noise multiplier: standard deviation over the clipping norm.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option("--epsilon", help="Instead of --noise: find the least noise for it.")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(help="Runs to choose hyper-parameters; a mean if their number is random.")
+    ] = None,
+    stopping: Annotated[
+        Runs | None, typer.Option(help="How the number of runs was fixed [default: fixed].")
+    ] = None,
+    neighbouring: Annotated[
+        Relation, typer.Option(help="How neighbouring data sets differ.")
+    ] = Relation.add_or_remove_one,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what noise costs and what it leaves to any attack, or which noise an epsilon asks for; no run."""
+    from audits.epsilon_command import Question, run_epsilon
+
+    question = Question(
+        noise, target, rate, steps, delta, runs, stopping.value if stopping else None, neighbouring.value
+    )
+    raise typer.Exit(_guarded(lambda: run_epsilon(question, as_json), USAGE))
 
 
 def _guarded(action: object, code: int) -> int:

@@ -1,32 +1,15 @@
 """What (epsilon, delta) implies for an attack, and what an attack implies for epsilon.
 
 Pure functions of numbers. The bounds hold for any attack on one record, for the unit and the
-neighbouring relation of the claim.
+neighbouring relation of the claim. Its bound on the TPR is in `privfed.claims`, and what a whole privacy
+profile implies in `privfed.trade_off`.
 """
 
 from __future__ import annotations
 
 import math
 
-from scipy.stats import norm
-
 from audits.intervals import clopper_pearson
-
-
-def max_tpr(epsilon: float, delta: float, fpr: float) -> float:
-    """Largest TPR at `fpr` that any attack on an (epsilon, delta)-DP mechanism can have.
-
-    The lower of the two lines of the trade-off function (Kairouz, Oh and Viswanath,
-    2015): TPR <= e^eps FPR + delta, and 1 - FPR <= e^eps (1 - TPR) + delta.
-
-    >>> round(max_tpr(2, 1e-5, 0.001), 4)
-    0.0074
-    """
-    _expect_claim(epsilon, delta)
-    if not 0 <= fpr <= 1:
-        raise ValueError(f"expected fpr in [0, 1], got fpr={fpr}")
-    scale = math.exp(min(epsilon, 700.0))
-    return min(1.0, scale * fpr + delta, 1 - max(0.0, 1 - delta - fpr) / scale)
 
 
 def max_auc(epsilon: float, delta: float) -> float:
@@ -56,16 +39,6 @@ def epsilon_lower_bound(
     tpr, fnr = _rate_and_rest(true_positives, n_in, 1 - alpha / 2)
     fpr, tnr = _rate_and_rest(false_positives, n_out, 1 - alpha / 2)
     return max(_log_ratio(tpr[0] - delta, fpr[1]), _log_ratio(tnr[0] - delta, fnr[1]), 0.0)
-
-
-def gdp_tpr(mu: float, fpr: float) -> float:
-    """TPR at `fpr` of the best attack on a mu-GDP mechanism (Dong, Roth and Su, 2022)."""
-    return float(norm.cdf(mu + norm.ppf(fpr)))
-
-
-def gdp_auc(mu: float) -> float:
-    """AUC of the best attack on a mu-GDP mechanism, Phi(mu / sqrt 2)."""
-    return float(norm.cdf(mu / math.sqrt(2)))
 
 
 def _rate_and_rest(successes: int, trials: int, level: float) -> tuple[tuple[float, float], ...]:

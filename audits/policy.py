@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from audits.document import Document, load_document
-from audits.epsilon import max_auc, max_tpr
+from audits.epsilon import max_auc
 from audits.problems import Misplaced, shown
 from audits.roc import resolvable_from
 from audits.sample_size import required_n
+from privfed.claims import max_tpr
 
 MetricName = Literal["auc", "tpr_at_fpr", "formal_epsilon", "accuracy"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

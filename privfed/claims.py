@@ -68,11 +68,14 @@ class Claim:
 def max_tpr(epsilon: float, delta: float, fpr: float) -> float:
     """The largest true-positive rate any attack can have at `fpr` under (epsilon, delta).
 
-    Kairouz, Oh and Viswanath (arXiv 1311.0776, Theorem 2.1): both error trade-offs at once.
+    Kairouz, Oh and Viswanath (arXiv 1311.0776, Theorem 2.1): both error trade-offs at once. It knows one
+    point of the privacy profile; `privfed.trade_off.tpr_bound` reads all of it and is never above.
 
     >>> round(max_tpr(2.0, 1e-5, 0.01), 3)
     0.074
     """
+    if not epsilon >= 0 or not 0 <= delta < 1:
+        raise ValueError(f"expected epsilon >= 0 and delta in [0, 1), got epsilon={epsilon}, delta={delta}")
     if not 0 <= fpr <= 1:
         raise ValueError(f"expected fpr in [0, 1], got fpr={fpr}")
     if math.isinf(epsilon):
