@@ -238,3 +238,18 @@ def test_one_defence_brings_the_training(tmp_path: Path) -> None:
     both = [("dp_sgd", DP_SGD), ("soteria", "{share: 0.5}")]
     with pytest.raises(DocumentError, match="expected at most one local defence, got 2"):
         read(tmp_path, "fedavg", FEDAVG, *both)
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "reason"),
+    [
+        ("mix_up", "{alpha: 0.4}", "that clips record by record: it mixes records"),
+        ("label_smoothing", "{smoothing: 0.1}", "that trains by a loss of its own: it would do nothing"),
+    ],
+)
+def test_what_a_private_training_leaves_no_room_for(
+    tmp_path: Path, name: str, knobs: str, reason: str
+) -> None:
+    text = f"expected no {name} beside a defence {reason}"
+    refused(tmp_path, "fedavg", FEDAVG, [("dp_sgd", DP_SGD), (name, knobs)], 1, text)
+    read(tmp_path, "fedavg", FEDAVG, (name, knobs), ("local_noise", LOCAL))
