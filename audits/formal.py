@@ -9,7 +9,7 @@ from math import isfinite
 
 from audits.finding import Finding
 from audits.store import default_root, digest, read_json, source_digest, write_json
-from privfed.accounting import second_opinions
+from privfed.accounting import Accountant, second_opinions, supports
 from privfed.claims import Claim, max_tpr
 from privfed.event_trees import loads
 from privfed.trade_off import gdp_mu, tpr_bound
@@ -83,11 +83,12 @@ def _implied(claim: Claim) -> _Implied:
 def _computed(claim: Claim) -> _Implied:
     events = loads(claim.trace) if claim.trace else ()
 
+    # A random number of trainings is known to RDP alone.
+    accountant: Accountant = "pld" if supports(events, "pld", claim.neighbouring) else "rdp"
+
     def bound(fpr: float) -> float:
         alone = max_tpr(claim.epsilon, claim.delta, fpr)
-        if not events:
-            return alone
-        return min(alone, tpr_bound(events, fpr, neighbouring=claim.neighbouring))
+        return min(alone, tpr_bound(events, fpr, accountant, claim.neighbouring)) if events else alone
 
     opinions = second_opinions(events, claim.delta, claim.neighbouring) if events else {}
     mu = gdp_mu(events, claim.neighbouring) if events else None

@@ -38,6 +38,7 @@ from privfed.pipelines.interface import Pipeline
 from privfed.prior import PriorRecipe
 from privfed.splits import SplitPlan
 
+ACCOUNTING = tuple(f"privfed/{name}.py" for name in ("accounting", "composition", "dp_events"))
 BOUNDARIES = (
     ("tasks", "adapt"),
     ("local", "train"),
@@ -265,7 +266,7 @@ def _check_calibrated(
 
 def _calibrated(cls: type[Any], epsilon: float, delta: float, rounds: int, options: dict[str, Any]) -> Any:
     """The defence with the least noise; the search takes seconds, so its result is kept."""
-    code = source_digest("privfed/accounting.py", "defenses")
+    code = source_digest(*ACCOUNTING, "defenses")
     made_of = [cls.__qualname__, epsilon, delta, rounds, options, version("dp-accounting"), code]
     place = default_root() / "calibrations" / f"{digest(made_of)[:24]}.json"
     known = read_json(place)
