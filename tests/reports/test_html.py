@@ -185,3 +185,7 @@ def test_a_check_that_was_evaluated_nowhere_says_so_and_has_no_marker() -> None:
     page = read(text)
     assert f"{lost.id} nowhere" in " ".join(page.text.split())
     assert text.count('<span class="arm">nowhere</span>') >= 2
+    (table,) = re.findall(
+        r'<table class="verdicts">(?:(?!</table>).)*colgroup" colspan="1">nowhere.*?</table>', text, re.S
+    )
+    assert table.count('<tr><th scope="row">') == 1, "rules that were evaluated elsewhere have no row there"
