@@ -7,16 +7,21 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attacks._releases import net_of, owner, received
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec
+from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Release, View
 
 Artefact = Literal["update", "aggregate", "personal", "surrogate", "large"]
 Read = Callable[[tuple[Release, ...], Records, Records], tuple[Floats, Floats]]
 """Signals of (models, members, population): shapes (models, n) and (models, z), NaN where unknown."""
+
+QUERIES = 16
+"""Times a model is asked about a record, where its answers vary; noise goes down by the root of that."""
 
 _OF_CLIENTS = ("update", "personal")
 
@@ -45,6 +50,38 @@ def released(view: View, artefact: Artefact) -> tuple[NetSpec, tuple[Release, ..
         return None
     spec = net_of(view, "large" if artefact == "large" else "surrogate")
     return (spec, releases) if spec.classes > 1 else None
+
+
+def answering(view: View, artefact: Artefact) -> NetSpec | None:
+    """The architecture of the model of that name, where it answers and its weights are not there.
+
+    None when none does, or when one class leaves no label to be confident of.
+    """
+    if artefact in _OF_CLIENTS or artefact not in view.interfaces:
+        return None
+    spec = net_of(view, artefact)
+    return spec if spec.classes > 1 else None
+
+
+def queried(view: View, artefact: Artefact, inputs: Tensor, stream: Stream) -> Tensor:
+    """Answers on the inputs, float64, shape (n, classes); where they vary, the mean of `QUERIES`.
+
+    Nothing limits how often an attacker asks, so noise on answers is averaged away as far as that goes.
+
+    Raises:
+        ValueError: when an answer is not finite: scored, it would vanish from the audit.
+    """
+    first, second = (view.ask(artefact, inputs, stream.child(i)) for i in range(2))
+    total = first + second
+    if torch.equal(first, second):
+        mean = first
+    else:
+        for i in range(2, QUERIES):
+            total = total + view.ask(artefact, inputs, stream.child(i))
+        mean = total / QUERIES
+    if not bool(torch.isfinite(mean).all()):
+        raise ValueError(f"expected finite answers of model {artefact!r}, got some with NaN or infinity")
+    return mean
 
 
 def laid_out(

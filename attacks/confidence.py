@@ -1,5 +1,7 @@
 """Observation: how confident the released models are of each record's true label.
 
+Models whose weights were handed out are run; one that only answers is asked.
+
 The signal is the logit-scaled confidence of Carlini et al. (2022, section IV.C); see `_signals`.
 """
 
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from attacks._models import Artefact, check_artefact, laid_out, released
+from attacks._models import Artefact, answering, check_artefact, laid_out, queried, released
 from attacks._releases import stack, with_head
 from attacks._signals import logit_confidence
 from attacks.interface import Candidates, Floats, Signals
@@ -48,7 +50,7 @@ class ModelConfidence:
         """
         found = released(view, self.artefact)
         if found is None:
-            return None
+            return self._asked(view, candidates, stream)
         spec, releases = found
         whole = with_head(releases, spec)
 
@@ -57,6 +59,20 @@ class ModelConfidence:
             return confidences(spec, params, members), confidences(spec, params, population)
 
         return laid_out(self.artefact, whole, candidates, read) if whole else None
+
+    def _asked(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
+        """The same of a model that answers and is not handed out; None where there is none."""
+        spec = answering(view, self.artefact)
+        if spec is None:
+            return None
+
+        def read(_: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
+            return (
+                _of_answers(spec, view, self.artefact, members, stream.child("candidates")),
+                _of_answers(spec, view, self.artefact, population, stream.child("population")),
+            )
+
+        return laid_out(self.artefact, (), candidates, read)
 
 
 def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
@@ -75,10 +91,28 @@ def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
     """
     _check_records(spec, records)
     models, device = next((len(p), p.device) for p in params.values())
-    step = max(1, _ELEMENTS // (models * spec.size**2 * max(spec.width, spec.channels)))
+    step = _step(spec, models)
     parts = [_chunk(spec, params, records, slice(i, i + step), device) for i in range(0, len(records), step)]
     phi = torch.cat(parts, 1).numpy() if parts else np.empty((models, 0))
     return np.where(np.isfinite(phi), phi, np.nan)
+
+
+def _of_answers(spec: NetSpec, view: View, artefact: Artefact, records: Records, stream: Stream) -> Floats:
+    """Logit-scaled confidence as answered, shape (1, n)."""
+    _check_records(spec, records)
+    step = _step(spec, 1)
+    parts = [
+        logit_confidence(queried(view, artefact, inputs, stream.child(i)).cpu(), labels.cpu())
+        for i, (inputs, labels) in enumerate(
+            zip(records.inputs.split(step), records.labels.split(step), strict=True)
+        )
+    ]
+    return torch.cat(parts).numpy()[np.newaxis]
+
+
+def _step(spec: NetSpec, models: int) -> int:
+    """Records that are read at once."""
+    return max(1, _ELEMENTS // (models * spec.size**2 * max(spec.width, spec.channels)))
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ class RepresentationConfidence:
         """Confidences of candidates and population; None without such models or records to fit a head on."""
         found = released(view, self.artefact)
         if found is None:
-            return None
+            return ModelConfidence(self.artefact).extract(view, candidates, stream)
         spec, releases = found
         if not any(lacks_head(r, spec) for r in releases):
             return ModelConfidence(self.artefact).extract(view, candidates, stream)

@@ -18,6 +18,7 @@ from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
 from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
+from privfed.answers import weights_of
 from privfed.release import Transcript
 from privfed.transcript_files import MANIFEST
 from reports.record import (
@@ -119,7 +120,7 @@ def subjects(findings: Sequence[Finding]) -> tuple[Subject, ...]:
                     name=f"{f.arm.title}, {f.setting.id}: transcript of federation 0",
                     kind="transcript",
                     sha256=_sha256((folder / TRANSCRIPT / MANIFEST).read_bytes()),
-                    parameters=sum(t.numel() for t in model.tensors.values()),
+                    parameters=sum(t.numel() for t in weights_of(model).values()),
                 )
             )
     return tuple(rows)

@@ -22,6 +22,7 @@ from audits.coverage import Probe
 from audits.personal import personal_accuracy, right
 from audits.plan import Arm
 from audits.setting import Setting, key_of
+from privfed.answers import answer, labels_of
 from privfed.claims import Claim
 from privfed.federation import Federation, Outcome, run
 from privfed.ledger import Tuning, claims
@@ -242,6 +243,10 @@ def _kept(
         del models["large"]
     test = setting.test.to(setting.device)
     correct = {name: right(nets[name], params, test).astype(np.uint8) for name, params in models.items()}
+    if outcome.answers is not None and "large" in correct:
+        # What is delivered is the answers, and rounding or noise can change which label they name.
+        asked = answer(nets["large"], outcome.answers, test.inputs, setting.stream.child("accuracy", number))
+        correct["large"] = (labels_of(asked) == test.labels).cpu().numpy().astype(np.uint8)
     spent = max(map(mechanisms, outcome.ledger.events.values()), default=0)
     own = personal_accuracy(setting, outcome.personal, number)
     return store.Kept(correct, promises, seconds, own, spent)

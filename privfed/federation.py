@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from privfed.aggregation import Summed, sum_up, summed_names
+from privfed.answers import weights_of
 from privfed.hooks import Spent, apply_release
 from privfed.ledger import Ledger
 from privfed.nets import Params
@@ -40,6 +41,8 @@ class Outcome:
         ledger: what each client's data spent, round by round.
         surrogate, large: final models, for measuring accuracy.
         personal: the model each client ends with; empty where all use the delivered one.
+        answers: the delivered model behind its interface, where it is not handed out: accuracy is
+            then that of what it answers, and `large` the weights behind it; else None.
     """
 
     transcript: Transcript
@@ -47,6 +50,7 @@ class Outcome:
     surrogate: Params
     large: Params
     personal: tuple[Params, ...] = ()
+    answers: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,8 @@ def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End
     state, stream = end.state, federation.stream.child("publish")
     spent = [apply_release(world.hooks, r, stream.child(r.name)) for r in end.published]
     released = [s.value for s in spent]
-    delivered = next(dict(r.tensors) for r in released if r.name == "large")
+    delivered = next(r for r in released if r.name == "large")
+    answers = delivered if delivered.kind == "answers" else None
     large = world.surrogate if state.large is None else world.large
     last = broadcast(pipeline, world, state)
     releases = (*end.log, *_news(end.log, last), *released)
@@ -226,7 +231,7 @@ def _outcome(pipeline: Pipeline, world: World, federation: Federation, end: _End
     if world.hooks.release:
         for release, s in zip(end.published, spent, strict=True):
             ledger = ledger.publish(s, stream.child(release.name))
-    return Outcome(transcript, ledger, state.surrogate, delivered, end.personal)
+    return Outcome(transcript, ledger, state.surrogate, weights_of(delivered), end.personal, answers)
 
 
 def _stream_of(federation: Federation, message: ClientMessage) -> Stream:

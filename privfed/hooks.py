@@ -109,7 +109,7 @@ class ReleaseHook(Protocol):
     """Acts on a release before it crosses its trust boundary."""
 
     def release(self, release: Release, stream: Stream) -> Spent[Release]:
-        """The release to send; round, sender, receiver and kind stay as they are."""
+        """The release to send; all but its tensors stays as it is, or weights become answers."""
         ...
 
 

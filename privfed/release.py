@@ -6,7 +6,7 @@ is handed a `View`: the releases its `Observer` saw, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import torch
 
     from privfed.nets import NetSpec
+    from privfed.randomness import Stream
 
-Kind = Literal["weights", "latents", "synthetic", "generator", "logits", "label_set", "counts"]
+Kind = Literal["weights", "latents", "synthetic", "generator", "logits", "label_set", "counts", "answers"]
 Role = Literal["server", "malicious_server", "client", "outsider"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -44,6 +45,8 @@ class Release:
         name: which artefact it is, for example "update", "surrogate", "large", "inputs".
         tensors: the payload by name; floating point for weights (parameter names as keys), inputs
             (n, channels, height, width) or (n, tokens, dimension) with labels (n,) for synthetic sets.
+            For answers, the weights and the knobs of the interface before them (`privfed.answers`):
+            whoever serves the model holds them, and no view of anybody else does.
         about: index of the client whose data alone made it, or None.
     """
 
@@ -63,7 +66,9 @@ class Release:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes that cross the boundary, without framing."""
+        """Bytes that cross the boundary, without framing; none where a model only answers."""
+        if self.kind == "answers":
+            return 0
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
@@ -109,11 +114,35 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The releases one observer saw, in order, with the public description of the nets involved."""
+    """The releases one observer saw, in order, with the public description of the nets involved.
+
+    Attributes:
+        interfaces: by name, what answers for a model whose weights this observer does not hold; its
+            release is here without tensors.
+    """
 
     observer: Observer
     releases: tuple[Release, ...]
     nets: Mapping[str, NetSpec] = field(default_factory=dict)
+    interfaces: Mapping[str, Callable[[torch.Tensor, Stream], torch.Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def ask(self, name: str, inputs: torch.Tensor, stream: Stream) -> torch.Tensor:
+        """Answers of the model `name`: logits, or logarithms of rounded confidences, shape (n, classes).
+
+        Args:
+            name: one of `interfaces`.
+            inputs: shape (n, *input_shape) of that net.
+            stream: of this query; where answers are noisy, another stream brings other noise.
+
+        Raises:
+            ValueError: when no model of that name answers, or the inputs do not fit it.
+        """
+        if name not in self.interfaces:
+            known = ", ".join(sorted(self.interfaces)) or "none"
+            raise ValueError(f"expected a model that answers ({known}), got name={name!r}")
+        return self.interfaces[name](inputs, stream)
 
     def select(
         self, kind: Kind | None = None, name: str | None = None, about: int | None = None
@@ -140,4 +169,10 @@ class Transcript:
 
     def view(self, observer: Observer) -> View:
         """What `observer` saw."""
-        return View(observer, tuple(r for r in self.releases if observer.sees(r)), self.nets)
+        seen = tuple(r for r in self.releases if observer.sees(r))
+        if not any(r.kind == "answers" for r in seen):
+            return View(observer, seen, self.nets)
+        from privfed.answers import interfaces, shown
+
+        asked = interfaces(seen, self.nets, observer)
+        return View(observer, tuple(shown(r, observer) for r in seen), self.nets, asked)

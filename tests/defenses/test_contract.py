@@ -21,11 +21,15 @@ from defenses.dp_sgd import DpSgd
 from defenses.label_smoothing import LabelSmoothing
 from defenses.local_noise import LocalNoise
 from defenses.mixup import MixUp
+from defenses.noisy_latents import NoisyLatents
+from defenses.noisy_logits import NoisyLogits
 from defenses.quantisation import Quantisation
 from defenses.random_k import RandomK
+from defenses.rounded_confidences import RoundedConfidences
 from defenses.secure_aggregation import SecureAggregation
 from defenses.soteria import Soteria
 from defenses.top_k import TopK
+from privfed.answers import weights_of
 from privfed.claims import Assumption, Claim
 from privfed.hooks import Hooks, Spent, after, apply_local
 from privfed.ledger import Ledger, claims
@@ -55,8 +59,22 @@ EXAMPLES = (
     SecureAggregation(minimum=2),
     LabelSmoothing(smoothing=-0.1),
     MixUp(alpha=0.4),
+    RoundedConfidences(decimals=2),
+    NoisyLogits(deviation=0.5),
+    NoisyLatents(deviation=0.5),
 )
-NONE_AT_ANY_SETTING = (Soteria, TopK, RandomK, Quantisation, SecureAggregation, LabelSmoothing, MixUp)
+NONE_AT_ANY_SETTING = (
+    Soteria,
+    TopK,
+    RandomK,
+    Quantisation,
+    SecureAggregation,
+    LabelSmoothing,
+    MixUp,
+    RoundedConfidences,
+    NoisyLogits,
+    NoisyLatents,
+)
 SPEC = NetSpec("mlp", channels=1, size=4, classes=3, width=6, depth=1)
 
 
@@ -95,7 +113,7 @@ def act(defense: Any, boundary: str, stream: Stream) -> Spent[Any]:
 
 
 def tensors(value: Any) -> dict[str, torch.Tensor]:
-    return dict(value.tensors if isinstance(value, Release) else value)
+    return weights_of(value) if isinstance(value, Release) else dict(value)
 
 
 def cases() -> list[Any]:
