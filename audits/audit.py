@@ -118,6 +118,9 @@ def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding
     play(everything, request.workers, steps.playing(everything))
     steps.judging()
     pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
+    if request.workers > 1:
+        ahead = (delayed(_work_ahead)(s, a, work[s.id, a.id], selected, root) for s, a in pairs)
+        Parallel(n_jobs=request.workers)(ahead)
     findings = [_finding(s, a, work[s.id, a.id], selected, root) for s, a in pairs]
     return settings, findings
 
@@ -159,6 +162,16 @@ def _expecting(finding: Finding, kind: str) -> list[Evidence]:
 
 def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in evidence if not e.probe.baseline]
+
+
+def _work_ahead(
+    setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe], root: Path
+) -> None:
+    """Leaves in the store what federations share as references, so that several cores work it out."""
+    torch.set_num_threads(1)
+    played = read_back(jobs)
+    for probe in selected:
+        gather(probe, played, setting, root)
 
 
 def _finding(

@@ -79,8 +79,8 @@ def publish_synthetic(state: ServerState, records: Records) -> Release:
     return Release(state.round, SERVER, PUBLIC, "synthetic", "synthetic", tensors)
 
 
-def client_images(round: int, client: int | None, records: Records) -> Release:
-    """One client's synthetic images (None: made from the sum of all), as they lie on the server."""
+def client_images(round: int, client: int, records: Records) -> Release:
+    """One client's synthetic images, as they lie on the server."""
     tensors = {"inputs": records.inputs, "labels": records.labels}
     return Release(round, SERVER, SERVER, "synthetic", "client_images", tensors, client)
 

@@ -217,8 +217,13 @@ class FedDGM:
 def _server_releases(round: int, update: Release, matched: Distilled) -> tuple[Release, ...]:
     """What lies on the server after one update was distilled: latents, step size, images."""
     tensors = {"latents": matched.latents, "eta": torch.tensor(matched.eta), "losses": matched.losses}
+    made = Records(matched.images, matched.labels)
+    if update.about is None:
+        images = {"inputs": made.inputs, "labels": made.labels}
+        bank = Release(round, SERVER, SERVER, "synthetic", "bank", images)
+        return Release(round, SERVER, SERVER, "latents", "latents", tensors), bank
     latents = Release(round, SERVER, SERVER, "latents", "client_latents", tensors, update.about)
-    return latents, client_images(round, update.about, Records(matched.images, matched.labels))
+    return latents, client_images(round, update.about, made)
 
 
 def _mean_of(inbox: Sequence[Release]) -> tuple[Release, ...]:

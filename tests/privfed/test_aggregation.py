@@ -139,7 +139,9 @@ def test_without_hiding_the_server_sees_updates_and_sum() -> None:
 
 def test_the_aggregate_variant_distils_one_set_a_round_that_is_nobody_s() -> None:
     (outcome,) = run(small(FedDGM(target="aggregate")), world(), [federation(0)])
-    made = named(outcome, "client_latents")
+    made = named(outcome, "latents")
+    assert [r.round for r in named(outcome, "bank")] == [0, 1]
+    assert not named(outcome, "client_images")
     assert [(r.round, r.about) for r in made] == [(0, None), (1, None)]
     assert len(updates(outcome)) == 2 * len(SIZES)
 
