@@ -71,7 +71,14 @@ def _on_updates(pipeline: Pipeline, name: str, defense: str, hook: Any) -> str:
     """Why a defence would never act on anything that is sent."""
     if isinstance(pipeline, Twin):
         return f"expected no {defense} on a control, which is there to leak or not to, got pipeline={name!r}"
+    asked = getattr(pipeline, "record_sensitivity", None)
+    if getattr(hook, "on_bounded_sums", False) and asked is None:
+        rule = f"expected a pipeline whose clients send sums that bound each record's share for {defense}"
+        return f"{rule}, got pipeline={name!r}"
     masks = getattr(hook, "masks_head", False)
+    if asked is not None and (masks or hasattr(hook, "train") or hasattr(hook, "adapt")):
+        rule = f"expected a pipeline whose clients train for {defense}"
+        return f"{rule}, got pipeline={name!r}: its clients send sums of their records"
     if isinstance(pipeline, LocalOnly) and (masks or hasattr(hook, "uplink")):
         rule = f"expected a pipeline whose clients send updates for {defense}"
         return f"{rule}, got pipeline={name!r}: its clients send nothing"

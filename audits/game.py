@@ -261,7 +261,7 @@ def mechanisms(events: Sequence[object]) -> int:
 def _predicts(transcript: Transcript) -> bool:
     """Whether what was broadcast last has a head; a representation alone gives no label."""
     sent = [r for r in transcript.releases if r.name == "surrogate"]
-    return set(head_names(transcript.nets["surrogate"])) <= set(sent[-1].tensors)
+    return bool(sent) and set(head_names(transcript.nets["surrogate"])) <= set(sent[-1].tensors)
 
 
 def _untrained_head(setting: Setting, arm: Arm, outcome: Outcome, federation: Federation) -> bool:

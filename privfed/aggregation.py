@@ -55,6 +55,7 @@ def sum_up(
     clients: int,
     round: int,
     stream: Stream,
+    nobody: Params | None = None,
 ) -> Summed:
     """The uploads of those names, each added up over the clients.
 
@@ -66,12 +67,13 @@ def sum_up(
         clients: how many took part.
         round: of the releases made.
         stream: of this federation and round.
+        nobody: what an upload over no client is; the start if left out.
     """
     present = [n for n in names if any(r.name == n for r in inbox)] or list(names[:1])
     spent, shown, rest = {}, [], [r for r in inbox if r.name not in names]
     for name in present:
         sent = [r for r in inbox if r.name == name]
-        origin = _origin(start, sent)
+        origin = _origin(start, sent) if sent or nobody is None else nobody
         total = {k: sum((r.tensors[k] - o for r in sent), torch.zeros_like(o)) for k, o in origin.items()}
         added = apply_aggregate(hooks, total, clients, stream.child(name))
         share = hooks.divisor(clients)

@@ -11,6 +11,7 @@ from privfed.hooks import Spent, apply_release
 from privfed.ledger import Ledger
 from privfed.nets import Params
 from privfed.pipelines.interface import (
+    Asking,
     ClientJob,
     ClientMessage,
     Personalised,
@@ -107,9 +108,9 @@ def run(
                 kept[i][message.client] = message.kept
             if world.hooks.aggregate:
                 start, stream = dict(broadcasts[i].tensors), federations[i].stream.child("aggregate", round)
-                added = sum_up(
-                    world.hooks, summed_names(pipeline), start, inbox, len(received), round, stream
-                )
+                nobody = pipeline.nobody(world, states[i]) if isinstance(pipeline, Asking) else None
+                names, present = summed_names(pipeline), len(received)
+                added = sum_up(world.hooks, names, start, inbox, present, round, stream, nobody)
                 sums[i] += _charged(world, federations[i], received, added, stream)
                 log[i] += [*_hidden(world, pipeline, inbox), *added.shown]
                 inbox = added.inbox

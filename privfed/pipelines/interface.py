@@ -166,8 +166,23 @@ class Personalised(Protocol):
         ...
 
 
+@runtime_checkable
+class Asking(Protocol):
+    """What a pipeline has beside, whose server asks its clients for sums and sends no model."""
+
+    def announce(self, world: World, state: ServerState) -> Release:
+        """What goes to all clients, so that they can answer."""
+        ...
+
+    def nobody(self, world: World, state: ServerState) -> Params:
+        """The sum over no client: zeros."""
+        ...
+
+
 def broadcast(pipeline: Pipeline, world: World, state: ServerState) -> Release:
     """What goes to all clients."""
+    if isinstance(pipeline, Asking):
+        return pipeline.announce(world, state)
     sent = pipeline.shared(world, state) if isinstance(pipeline, Personalised) else state.surrogate
     return Release(state.round, SERVER, CLIENTS, "weights", "surrogate", sent)
 

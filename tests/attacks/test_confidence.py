@@ -176,10 +176,8 @@ def test_the_net_must_be_described() -> None:
 
 
 def test_unknown_artefacts_are_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match="expected artefact to be one of update, aggregate, personal, surrogate, large, got artefact='x'",
-    ):
+    known = "update, aggregate, personal, surrogate, large"
+    with pytest.raises(ValueError, match=f"expected artefact to be one of {known}, got artefact='x'"):
         ModelConfidence("x")  # type: ignore[arg-type]
 
 

@@ -54,12 +54,16 @@ def test_sentences_that_were_generated_are_attacked_as_such(record: Record) -> N
     attacks = {c.attack for c in cells(record, "fedbkd", "run") if c.observer == "outsider with synthetic"}
     assert attacks >= {"nearest neighbour", "calibrated nearest"}
     absent = {c.reason for c in cells(record, "fedavg", "not applicable")} - {"image-only"}
-    missing = ("generated bank", "generators of the rounds", "released generator", "personal model")
+    missing: tuple[str, ...] = ("generated bank", "generators of the rounds", "released generator", "personal model")
+    missing += ("sum of the updates",)
     assert absent == {f"this arm has no {m}" for m in ("synthetic sentences (embeddings)", *missing)}
 
 
 def test_a_broadcast_without_a_head_is_attacked_and_has_no_accuracy(record: Record) -> None:
-    assert {c.reason for c in cells(record, "fedbkd", "not applicable")} == {"image-only"}
+    assert {c.reason for c in cells(record, "fedbkd", "not applicable")} == {
+        "image-only",
+        "this arm has no sum of the updates",
+    }
     models = {(u.arm, u.model) for u in record.utility}
     assert ("fedavg", "broadcast surrogate") in models
     assert ("fedbkd", "broadcast surrogate") not in models

@@ -23,6 +23,7 @@ from defenses.local_noise import LocalNoise
 from defenses.mixup import MixUp
 from defenses.noisy_latents import NoisyLatents
 from defenses.noisy_logits import NoisyLogits
+from defenses.noisy_sum import NoisySum
 from defenses.quantisation import Quantisation
 from defenses.random_k import RandomK
 from defenses.rounded_confidences import RoundedConfidences
@@ -49,6 +50,8 @@ EXAMPLES = (
     Soteria(share=0.5),
     LocalNoise(noise_multiplier=1.0, clip=1.0),
     LocalNoise(noise_multiplier=0.0, clip=1.0),
+    NoisySum(noise_multiplier=1.0),
+    NoisySum(noise_multiplier=0.0),
     TopK(keep=0.1),
     RandomK(keep=0.1),
     RandomK(keep=0.1, rescale=False),

@@ -19,12 +19,12 @@ from privfed.pipelines.fedavg_fine_tuned import FedAvgFineTuned
 from privfed.pipelines.fedbkd import FedBKD
 from privfed.pipelines.feddgm import FedDGM
 from privfed.pipelines.fedrep import FedRep
-from privfed.pipelines.interface import ClientJob, Personalised, Pipeline, World, broadcast
+from privfed.pipelines.interface import Asking, ClientJob, Personalised, Pipeline, World, broadcast
 from privfed.pipelines.local_only import LocalOnly
 from privfed.pipelines.twin import Twin
 from privfed.randomness import Stream
 from privfed.release import Release
-from tests.privfed.pipelines.worlds import SIZES, SURROGATE, equal, federation, same, small, updates, world
+from tests.privfed.pipelines.worlds import SIZES, SURROGATE, equal, federation, same, small, world
 
 CLASSES = names("pipelines")
 OPTIONS: list[Pipeline] = [
@@ -56,6 +56,9 @@ def label(pipeline: Pipeline) -> str:
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_pipeline = pytest.mark.parametrize("pipeline", CONFIGURED, ids=label)
+every_training = pytest.mark.parametrize(
+    "pipeline", [p for p in CONFIGURED if not isinstance(p, Asking)], ids=label
+)
 every_partial = pytest.mark.parametrize(
     "pipeline",
     [p for p in CONFIGURED if any(f.name == "fraction" for f in dataclasses.fields(p))],  # type: ignore[arg-type]
@@ -150,7 +153,7 @@ def jobs(pipeline: Pipeline, of: Federation) -> list[ClientJob]:
 
 
 def senders(outcome: Outcome, round: int) -> set[int | None]:
-    return {r.about for r in updates(outcome) if r.round == round}
+    return {r.about for r in sent_by_clients(outcome) if r.round == round}
 
 
 def sent_by_clients(outcome: Outcome) -> list[Release]:

@@ -22,6 +22,7 @@ from tests.privfed.pipelines.contract import (
     CLASSES,
     every_class,
     every_pipeline,
+    every_training,
     identical,
     jobs,
     like,
@@ -44,8 +45,10 @@ from tests.privfed.pipelines.worlds import (
     world,
 )
 
-SERVERS_OWN = {"client_images", "client_latents", "bank"}
-KNOWN = {"surrogate", "update", "large", "synthetic", "generator", "personal", *SERVERS_OWN}
+SERVERS_OWN = {"client_images", "client_latents", "bank", "latents", "aggregate"}
+SUMS = {"votes", "embedding"}
+ASKED = {"candidates", "frequencies"}
+KNOWN = {"surrogate", "update", "large", "synthetic", "generator", "personal", *SERVERS_OWN, *SUMS, *ASKED}
 DISCLOSED = {"count", "labels", "raw_images", "raw_records"}
 
 
@@ -85,7 +88,7 @@ def test_the_same_seed_gives_the_same_bits(pipeline: Pipeline) -> None:
     assert not identical(first, other)
 
 
-@every_pipeline
+@every_training
 def test_an_update_is_the_weights_in_float32_and_nothing_else(pipeline: Pipeline) -> None:
     outcome = played(pipeline)
     sent = [(r.round, r.about) for r in updates(outcome)]
@@ -103,14 +106,14 @@ def test_an_update_is_the_weights_in_float32_and_nothing_else(pipeline: Pipeline
 def test_what_is_released_has_a_known_name_and_disclosures_are_declared(pipeline: Pipeline) -> None:
     outcome = played(pipeline)
     assert {r.name for r in outcome.transcript.releases} <= KNOWN | DISCLOSED
-    beside = {r.name for r in sent_by_clients(outcome) if r.name != "update"}
+    beside = {r.name for r in sent_by_clients(outcome)} - {"update", *SUMS}
     assert beside <= DISCLOSED
     # The null twin says nothing although it sends images: they are public ones.
     said, images_only = bool(set(pipeline.outside_claim) - {UNCOUNTED}), beside == {"raw_images"}
     assert said == bool(beside) or (isinstance(pipeline, Twin) and images_only)
 
 
-@every_pipeline
+@every_training
 def test_the_server_broadcasts_before_each_round_and_at_the_end(pipeline: Pipeline) -> None:
     """Once for each round in which clients answer: what is known already is not sent again."""
     outcome = played(pipeline)
@@ -127,7 +130,7 @@ def test_the_server_broadcasts_before_each_round_and_at_the_end(pipeline: Pipeli
 @every_pipeline
 def test_an_outsider_and_a_client_never_see_what_stays_on_the_server(pipeline: Pipeline) -> None:
     transcript = played(pipeline).transcript
-    private = {"update", "personal", *SERVERS_OWN, *DISCLOSED}
+    private = {"update", "personal", *SUMS, *SERVERS_OWN, *DISCLOSED}
     assert not private & {r.name for r in transcript.view(Observer("outsider")).releases}
     seen = transcript.view(Observer("client", client=0)).releases
     assert all(r.about == 0 for r in seen if r.name in private)
