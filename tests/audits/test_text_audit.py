@@ -54,8 +54,8 @@ def test_sentences_that_were_generated_are_attacked_as_such(record: Record) -> N
     attacks = {c.attack for c in cells(record, "fedbkd", "run") if c.observer == "outsider with synthetic"}
     assert attacks >= {"nearest neighbour", "calibrated nearest"}
     absent = {c.reason for c in cells(record, "fedavg", "not applicable")} - {"image-only"}
-    missing: tuple[str, ...] = ("generated bank", "generators of the rounds", "released generator", "personal model")
-    missing += ("sum of the updates",)
+    generated = ("generated bank", "generators of the rounds", "released generator")
+    missing = (*generated, "personal model", "sum of the updates")
     assert absent == {f"this arm has no {m}" for m in ("synthetic sentences (embeddings)", *missing)}
 
 
