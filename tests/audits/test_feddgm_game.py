@@ -60,6 +60,7 @@ def reads_what_the_server_made(probe: Probe) -> bool:
         "generators of the rounds",
         "released generator",
         "personal model",
+        "sum of the updates",
     ):
         return False
     return not probe.baseline and (probe.artefact != "client update" or probe.name == "distil-and-test")
