@@ -118,10 +118,13 @@ def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding
     play(everything, request.workers, steps.playing(everything))
     steps.judging()
     pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
-    if request.workers > 1:
-        ahead = (delayed(_work_ahead)(s, a, work[s.id, a.id], selected, root) for s, a in pairs)
-        Parallel(n_jobs=request.workers)(ahead)
-    findings = [_finding(s, a, work[s.id, a.id], selected, root) for s, a in pairs]
+    scored = Parallel(n_jobs=request.workers)(
+        delayed(_scored)(s, a, work[s.id, a.id], selected, root) for s, a in pairs
+    )
+    findings = [
+        Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), evidence, decoys)
+        for (s, a), (evidence, decoys) in zip(pairs, scored, strict=True)
+    ]
     return settings, findings
 
 
@@ -164,25 +167,13 @@ def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in evidence if not e.probe.baseline]
 
 
-def _work_ahead(
+def _scored(
     setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe], root: Path
-) -> None:
-    """Leaves in the store what federations share as references, so that several cores work it out."""
+) -> tuple[tuple[Evidence, ...], tuple[Evidence, ...]]:
+    """What every probe finds of one arm in one setting, and the same on membership that never was."""
     torch.set_num_threads(1)
     played = read_back(jobs)
-    for probe in selected:
-        gather(probe, played, setting, root)
-
-
-def _finding(
-    setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe], root: Path
-) -> Finding:
-    played = read_back(jobs)
-    return Finding(
-        setting,
-        arm,
-        jobs,
-        played,
+    return (
         tuple(gather(p, played, setting, root) for p in selected),
         tuple(decoy(p, played, setting) for p in selected) if arm.role == "audited" else (),
     )

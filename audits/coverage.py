@@ -83,7 +83,7 @@ def _known(modality: Modality) -> tuple[Probe, ...]:
         )
         for probe in _on_generated(observer, source, name, artefact)
     ]
-    distilled = DistilledNearest(ipc=2, matching=Matching(iterations=15))
+    distilled = DistilledNearest(ipc=2, matching=Matching(iterations=8))
     return (
         *on_models,
         *on_generated,
