@@ -26,6 +26,7 @@ def misfit(pipeline: Pipeline, name: str, defenses: Sequence[tuple[str, Any]]) -
             or _on_updates(pipeline, name, defense, hook)
             or _on_tasks(defense, hook, others)
             or _after_a_clip(defense, hook, defenses[:index])
+            or _before_noise(defense, hook, defenses[:index])
         )
         if reason:
             return index, reason
@@ -103,6 +104,16 @@ def _after_a_clip(defense: str, hook: Any, before: Sequence[tuple[str, Any]]) ->
         rule = f"expected {defense} before {clips[0]}, whose noise rests on its clip"
         return f"{rule}, got it after: it can make an update longer"
     return ""
+
+
+def _before_noise(defense: str, hook: Any, before: Sequence[tuple[str, Any]]) -> str:
+    """Why a defence whose noise is measured by one record's share of a sum must come first."""
+    earlier = [name for name, other in before if hasattr(other, "uplink")]
+    if not earlier or not getattr(hook, "on_bounded_sums", False):
+        return ""
+    return (
+        f"expected {defense} first, for its noise is measured by a record's share, got it after {earlier[0]}"
+    )
 
 
 def _on_tasks(defense: str, hook: Any, others: Sequence[Any]) -> str:

@@ -34,14 +34,23 @@ def send_sum(world: World, job: ClientJob, name: str, each: Tensor) -> ClientMes
         largest <= SENSITIVITY * (1 + ROUNDING),
         f"largest L2 norm of one record's contribution {largest:.6g}",
     )
+    noisy = [i for i, hook in enumerate(world.hooks.uplink) if getattr(hook, "on_bounded_sums", False)]
+    first = () if not noisy else (_nothing_before(noisy[0]),)
     total: Params = {name: each.sum(0)}
     start: Params = {name: torch.zeros_like(total[name])}
     sent = apply_uplink(world.hooks, start, total, job.stream.child("uplink"))
     release = Release(job.round, client_name(job.client), SERVER, "counts", name, sent.value, job.client)
-    return ClientMessage(job.client, (release,), after(Spent(total, None, (bound,)), sent))
+    return ClientMessage(job.client, (release,), after(Spent(total, None, (bound, *first)), sent))
 
 
 def received_sum(inbox: Sequence[Release], name: str, like: Tensor) -> Tensor:
     """The sum over all that was received, up to a factor where it was averaged on the way; else zeros."""
     parts = [r.tensors[name] for r in inbox if r.name == name]
     return torch.stack(parts).sum(0) if parts else torch.zeros_like(like)
+
+
+def _nothing_before(place: int) -> Assumption:
+    """Dropping, rounding or rescaling entries first would let one record move them further."""
+    return Assumption(
+        "noise on the sum itself", place == 0, f"{place} defences acted on the sum before the noise"
+    )

@@ -32,21 +32,25 @@ from privfed.release import CLIENTS, SERVER, Release
 from privfed.training import Recipe
 
 VOTES = "votes"
+OPEN = -1
+"""Label of a candidate that every class may vote for."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentVoting:
     """Clients vote on decoded latents of a public prior; the winners are the synthetic set.
 
-    One record gives one vote a round, to the nearest candidate (squared pixel distance) in the row of
-    its label, so that it moves the histogram by an L2 norm of 1.
+    One record gives one vote a round, in the row of its label, to the nearest candidate of that label
+    (pixel distance), so that it moves the histogram by an L2 norm of 1. Candidates have the labels they
+    were drawn for or won; those of a prior that knows no labels are open to all in the first round.
 
     Attributes:
         rounds: of voting.
-        candidates: on which a round votes.
+        candidates: on which a round votes; more than the winners, so that there are variations.
         ipc: winners a class.
         spread: size of the variation of winners, in standard deviations of public latents.
-        threshold: votes taken off every entry before winners are drawn, against noise (section 4.1).
+        threshold: votes taken off every entry before winners are chosen, against noise (section 4.1); where
+            a mean of the clients' histograms is received in place of their sum, votes of the mean.
         training: of the large model on the last winners.
         fraction: share of the clients in a round.
     """
@@ -89,8 +93,8 @@ class LatentVoting:
 
     def announce(self, world: World, state: ServerState) -> Release:
         """The decoded candidates that clients vote on."""
-        images = _prior(world).decode(state.memory["latents"])
-        return Release(state.round, SERVER, CLIENTS, "synthetic", "candidates", {"inputs": images})
+        told = {"inputs": _prior(world).decode(state.memory["latents"]), "labels": state.memory["labels"]}
+        return Release(state.round, SERVER, CLIENTS, "synthetic", "candidates", told)
 
     def nobody(self, world: World, state: ServerState) -> Params:
         """No votes."""
@@ -98,12 +102,22 @@ class LatentVoting:
         return {VOTES: latents.new_zeros(world.surrogate.classes, len(latents))}
 
     def init(self, world: World, streams: Sequence[Stream]) -> list[ServerState]:
-        """Candidates of every class in turn, drawn from the prior."""
+        """Candidates of every class in turn, drawn from the prior.
+
+        Raises:
+            ValueError: when there are no more candidates than winners.
+        """
         prior, classes = _prior(world), world.surrogate.classes
-        labels = torch.arange(self.candidates) % classes
-        device = world.public.labels.device
+        if self.candidates <= classes * self.ipc:
+            rule = f"expected candidates > {classes * self.ipc}, the winners of {classes} classes"
+            raise ValueError(f"{rule}, got candidates={self.candidates}")
+        turns = (torch.arange(self.candidates) % classes).to(world.public.labels.device)
+        known = world.public_labelled and len(prior.mean) > 1
+        labels = turns if known else torch.full_like(turns, OPEN)
         return [
-            replace(s, memory={"latents": prior.sample(labels.to(device), stream.child("latents").torch())})
+            replace(
+                s, memory={"latents": prior.sample(turns, stream.child("latents").torch()), "labels": labels}
+            )
             for s, stream in zip(initial_states(world, streams, with_large=True), streams, strict=True)
         ]
 
@@ -143,7 +157,9 @@ class LatentVoting:
     def _votes(self, world: World, job: ClientJob) -> Tensor:
         """One vote a record, shape (records, classes, candidates)."""
         candidates, records = job.start["inputs"].flatten(1), job.records
-        nearest = torch.cdist(records.inputs.flatten(1), candidates).argmin(1)
+        distances = torch.cdist(records.inputs.flatten(1), candidates)
+        eligible = _eligible(job.start["labels"], world.surrogate.classes)[records.labels]
+        nearest = distances.masked_fill(~eligible, torch.inf).argmin(1)
         rows = F.one_hot(records.labels, world.surrogate.classes)
         columns = F.one_hot(nearest, len(candidates))
         return (rows.unsqueeze(2) * columns.unsqueeze(1)).to(records.inputs.dtype)
@@ -154,20 +170,28 @@ class LatentVoting:
         prior, latents = _prior(world), state.memory["latents"]
         none = self.nobody(world, state)[VOTES]
         votes = (received_sum(inbox, VOTES, none) - self.threshold).clamp_min(0)
+        votes = votes.masked_fill(~_eligible(state.memory["labels"], len(votes)), -torch.inf)
         order = votes.argsort(dim=1, descending=True, stable=True)[:, : self.ipc]
         won = latents[order.flatten()]
         labels = torch.arange(len(order), device=won.device).repeat_interleave(order.shape[1])
-        varied = self._varied(prior, won, stream.child("variation").torch())
+        parents = torch.arange(self.candidates, device=won.device) % len(won)
+        varied = self._varied(prior, won[parents], len(won), stream.child("variation").torch())
         synthetic = Records(prior.decode(won), labels)
-        return replace(state, round=state.round + 1, synthetic=synthetic, memory={"latents": varied})
+        memory = {"latents": varied, "labels": labels[parents]}
+        return replace(state, round=state.round + 1, synthetic=synthetic, memory=memory)
 
-    def _varied(self, prior: Prior, won: Tensor, generator: torch.Generator) -> Tensor:
-        """The winners as they are, then varied ones, as many as there are candidates."""
-        repeated = won.repeat(-(-self.candidates // len(won)), 1, 1, 1)[: max(self.candidates, len(won))]
+    def _varied(self, prior: Prior, parents: Tensor, winners: int, generator: torch.Generator) -> Tensor:
+        """The winners, which come first, as they are; the others varied."""
         deviation = (prior.limit / CLIP_DEVIATIONS).view(prior.shape)
-        noise = torch.randn(repeated.shape, generator=generator).to(repeated)
-        noise[: len(won)] = 0
-        return prior.clip(repeated + self.spread * deviation * noise)
+        noise = torch.randn(parents.shape, generator=generator).to(parents)
+        noise[:winners] = 0
+        return prior.clip(parents + self.spread * deviation * noise)
+
+
+def _eligible(labels: Tensor, classes: int) -> Tensor:
+    """Which candidates each class may vote for, shape (classes, candidates)."""
+    rows = torch.arange(classes, device=labels.device).unsqueeze(1)
+    return (labels == OPEN) | (labels == rows)
 
 
 def _prior(world: World) -> Prior:

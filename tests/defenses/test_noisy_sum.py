@@ -12,9 +12,16 @@ from dp_accounting import GaussianDpEvent
 from audits.defense_fit import misfit
 from defenses.dp_sgd import DpSgd
 from defenses.noisy_sum import NoisySum
+from defenses.quantisation import Quantisation
+from defenses.random_k import RandomK
+from defenses.top_k import TopK
+from privfed.federation import run
+from privfed.hooks import Hooks
+from privfed.ledger import claims
 from privfed.pipelines.fedavg import FedAvg
 from privfed.pipelines.latent_voting import LatentVoting
 from privfed.randomness import Stream
+from tests.privfed.pipelines.worlds import federation, world
 
 SUM = {"votes": torch.zeros(4, 500)}
 
@@ -69,3 +76,35 @@ def test_it_fits_sums_alone_and_training_does_not_fit_them() -> None:
         assert found is not None
         assert reason in found[1]
     assert misfit(LatentVoting(), "latent_voting", [("noisy_sum", NoisySum(1.0))]) is None
+
+
+MOVERS = [("top_k", TopK(0.02)), ("random_k", RandomK(0.1)), ("quantisation", Quantisation(2))]
+
+
+@pytest.mark.parametrize(("name", "hook"), MOVERS, ids=lambda v: v if isinstance(v, str) else "")
+def test_nothing_may_act_on_the_sum_before_the_noise(name: str, hook: Any) -> None:
+    """One record moves what these give by more than 1, so a claim after them would be false."""
+    zero = {"votes": torch.zeros(4, 12)}
+    moves = []
+    for seed in range(60):
+        votes = torch.randint(0, 6, (4, 12), generator=Stream(seed).torch()).float()
+        more = votes.clone()
+        more.view(-1)[seed % 48] += 1
+        a, b = (hook.uplink(zero, {"votes": v}, Stream(seed)).value["votes"] for v in (votes, more))
+        moves.append(float((a - b).norm()))
+    assert max(moves) > 2
+    noisy = ("noisy_sum", NoisySum(1.0))
+    found = misfit(LatentVoting(), "latent_voting", [(name, hook), noisy])
+    rule = "expected noisy_sum first, for its noise is measured by a record's share, got it after"
+    assert found == (1, f"{rule} {name}")
+    assert misfit(LatentVoting(), "latent_voting", [noisy, (name, hook)]) is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_run_itself_sees_whether_the_noise_came_first(first: bool) -> None:
+    hooks = (NoisySum(1.0), TopK(0.5)) if first else (TopK(0.5), NoisySum(1.0))
+    pipeline = LatentVoting(rounds=1, candidates=12, ipc=1)
+    (outcome,) = run(pipeline, world(hooks=Hooks(uplink=hooks)), [federation(0)])
+    (found,) = claims(outcome.ledger, 1e-5)
+    failed = [a.name for a in found.assumptions if not a.verified]
+    assert failed == ([] if first else ["noise on the sum itself"])

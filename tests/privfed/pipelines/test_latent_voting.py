@@ -6,18 +6,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from dp_accounting import GaussianDpEvent
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from defenses.dp_fedavg import DpFedAvg
+from defenses.noisy_sum import NoisySum
+from defenses.secure_aggregation import SecureAggregation
+from privfed.accounting import epsilon
+from privfed.claims import EVERYBODY
 from privfed.federation import run
-from privfed.pipelines.interface import ClientJob, ServerState
-from privfed.pipelines.latent_voting import VOTES, LatentVoting
+from privfed.hooks import Hooks
+from privfed.ledger import claims
+from privfed.pipelines.interface import ClientJob, ServerState, World
+from privfed.pipelines.latent_voting import OPEN, VOTES, LatentVoting
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import AGGREGATOR, SERVER, Release
 from privfed.training import Recipe
-from tests.privfed.pipelines.worlds import SURROGATE, equal, federation, named, noise, world
+from tests.privfed.pipelines.worlds import SIZES, SURROGATE, equal, federation, named, noise, prior, world
 
 SHORT = LatentVoting(rounds=2, candidates=12, ipc=2, training=Recipe(epochs=1, batch=8, lr=0.1))
 
@@ -40,9 +48,58 @@ def test_every_record_has_one_vote_in_the_row_of_its_label() -> None:
 
 
 def test_a_record_votes_for_the_candidate_it_is() -> None:
-    candidates = SHORT.announce(world(), state()).tensors["inputs"]
-    votes = votes_of(Records(candidates[[3, 7]], torch.tensor([1, 2])))
-    assert votes.nonzero().tolist() == [[1, 3], [2, 7]]
+    told = SHORT.announce(world(), state()).tensors
+    chosen = torch.tensor([3, 6])
+    votes = votes_of(Records(told["inputs"][chosen], told["labels"][chosen]))
+    assert votes.nonzero().tolist() == [[2, 6], [3, 3]]
+
+
+def test_a_record_that_is_a_candidate_of_another_label_votes_for_one_of_its_own() -> None:
+    told = SHORT.announce(world(), state()).tensors
+    votes = votes_of(Records(told["inputs"][[3]], torch.tensor([1])))
+    ((row, column),) = votes.nonzero().tolist()
+    assert row == 1
+    assert int(told["labels"][column]) == 1
+
+
+def without_labels() -> World:
+    """A prior with one Gaussian for all: its latents belong to no class."""
+    known = prior()
+    pooled = replace(known, mean=known.mean[:1], factor=known.factor[:1])
+    return world(prior=pooled, public_labelled=False)
+
+
+def test_candidates_of_no_label_are_open_to_all_and_get_theirs_by_winning() -> None:
+    here = without_labels()
+    (start,) = SHORT.init(here, [Stream(0, ("init",))])
+    told = SHORT.announce(here, start).tensors
+    assert told["labels"].tolist() == [OPEN] * 12
+    records = Records(told["inputs"][[5, 5]], torch.tensor([0, 3]))
+    (message,) = SHORT.client_round(here, [ClientJob(0, 0, dict(told), records, Stream(1))])
+    votes = message.releases[0].tensors[VOTES]
+    assert votes.nonzero().tolist() == [[0, 5], [3, 5]]
+    (after,) = SHORT.server_round(here, [start], [message.releases], [Stream(2)])
+    again = SHORT.announce(here, after).tensors
+    assert again["labels"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 1, 1]
+    assert torch.equal(again["inputs"][[0, 6]], told["inputs"][[5, 5]])
+
+
+def test_there_must_be_more_candidates_than_winners() -> None:
+    with pytest.raises(
+        ValueError, match="expected candidates > 8, the winners of 4 classes, got candidates=8"
+    ):
+        replace(SHORT, candidates=8).init(world(), [Stream(0)])
+    assert len(replace(SHORT, candidates=9).init(world(), [Stream(0)])) == 1
+
+
+def test_noise_cannot_make_a_candidate_win_for_another_label() -> None:
+    """Whatever the votes, in a world whose prior knows the labels."""
+    votes = 100 * torch.randn(SURROGATE.classes, 12, generator=Stream(5).torch())
+    told = SHORT.announce(world(), state()).tensors
+    made = decide(votes).synthetic
+    assert made is not None
+    for image, label in zip(made.inputs, made.labels, strict=True):
+        assert int(told["labels"][(told["inputs"] == image).flatten(1).all(1)]) == int(label)
 
 
 @hypothesis_settings(max_examples=20, deadline=None)
@@ -60,11 +117,11 @@ def decide(votes: torch.Tensor, pipeline: LatentVoting = SHORT) -> ServerState:
 
 def test_the_candidates_with_most_votes_win_and_stay_candidates() -> None:
     votes = torch.zeros(SURROGATE.classes, 12)
-    votes[0, [4, 9]] = torch.tensor([5.0, 7.0])
+    votes[0, [4, 8]] = torch.tensor([5.0, 7.0])
     after = decide(votes)
     assert after.synthetic is not None
     decoded = SHORT.announce(world(), state()).tensors["inputs"]
-    assert torch.equal(after.synthetic.inputs[:2], decoded[[9, 4]])
+    assert torch.equal(after.synthetic.inputs[:2], decoded[[8, 4]])
     assert after.synthetic.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     again = SHORT.announce(world(), after).tensors["inputs"]
     assert torch.equal(again[:8], after.synthetic.inputs), "winners as they are"
@@ -74,12 +131,12 @@ def test_the_candidates_with_most_votes_win_and_stay_candidates() -> None:
 
 def test_entries_below_the_threshold_count_for_nothing() -> None:
     votes = torch.zeros(SURROGATE.classes, 12)
-    votes[0, 11] = 3.0
+    votes[0, 8] = 3.0
     kept, dropped = (decide(votes, replace(SHORT, threshold=t)).synthetic for t in (2.0, 3.0))
     decoded = SHORT.announce(world(), state()).tensors["inputs"]
     assert kept is not None
     assert dropped is not None
-    assert torch.equal(kept.inputs[0], decoded[11])
+    assert torch.equal(kept.inputs[0], decoded[8])
     assert torch.equal(dropped.inputs[0], decoded[0])
 
 
@@ -99,6 +156,27 @@ def test_clients_release_their_histogram_and_nothing_else() -> None:
     assert len(named(outcome, "candidates")) == 3
     checked = {a.name: a.verified for a in outcome.ledger.checked}
     assert checked["each record contributes at most 1"]
+
+
+def test_noise_at_the_clients_is_paid_in_every_round_and_holds_against_everybody() -> None:
+    (outcome,) = run(SHORT, world(hooks=Hooks(uplink=(NoisySum(3.0),))), [federation(0)])
+    (found,) = claims(outcome.ledger, 1e-5)
+    assert (found.unit, found.neighbouring, found.against) == ("record", "add_or_remove_one", EVERYBODY)
+    assert found.epsilon == pytest.approx(epsilon([GaussianDpEvent(3.0)] * 2, 1e-5))
+    assert found.verified, [a for a in found.assumptions if not a.verified]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_noise_on_the_sum_is_about_clients_and_holds_against_the_server_where_it_sees_no_single_one(
+    hidden: bool,
+) -> None:
+    hook = DpFedAvg(noise_multiplier=2.0, clip=1.0, expected_clients=float(len(SIZES)))
+    hooks = Hooks(uplink=(hook,), aggregate=(hook, SecureAggregation(2)) if hidden else (hook,))
+    (outcome,) = run(SHORT, world(hooks=hooks), [federation(0)])
+    (found,) = claims(outcome.ledger, 1e-5)
+    assert (found.unit, found.neighbouring) == ("client", "add_or_remove_one")
+    assert found.against == (EVERYBODY if hidden else ("clients", "outsiders"))
+    assert found.verified, [a for a in found.assumptions if not a.verified]
 
 
 @pytest.mark.parametrize(
