@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.absence import IMAGE_ONLY, why_absent
-from audits.coverage import OBSERVERS, UNTESTED, Probe, left_out
+from audits.coverage import OBSERVERS, SUMS, UNTESTED, Probe, left_out
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.finding import Finding
@@ -134,8 +134,14 @@ def cells(findings: Sequence[Finding], modality: Modality) -> tuple[Cell, ...]:
             seen = transcript(f.jobs[0].folders[0])
             rows += [_cell(f, e, seen) for e in f.evidence]
             rows += [_row(f, p, status="not applicable", reason=IMAGE_ONLY) for p in left_out(modality)]
-            rows += [_untested(f, name, reason) for name, reason in UNTESTED]
+            rows += [_untested(f, name, reason) for name, reason in (*UNTESTED, *_unread(seen))]
     return tuple(rows)
+
+
+def _unread(seen: Transcript) -> list[tuple[str, str]]:
+    """Sums that clients send and no attack reads; what a count or a label set says is said outside claims."""
+    sent = {r.name for r in seen.releases if r.sender.startswith("client")} & set(SUMS)
+    return [(f"attacks on {SUMS[name]}", "no attack of this version reads them") for name in sorted(sent)]
 
 
 def utilities(findings: Sequence[Finding], public: Mapping[str, NDArray[np.float64]]) -> tuple[Utility, ...]:

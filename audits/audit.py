@@ -24,7 +24,7 @@ from audits.assemble import (
     tradeoffs,
     utilities,
 )
-from audits.coverage import Probe, probes
+from audits.coverage import SERVER, Probe, probes
 from audits.document import Document
 from audits.evidence import Evidence, decoy, gather
 from audits.finding import Finding
@@ -38,6 +38,7 @@ from audits.setting import Setting, is_quick, prepare
 from audits.statistics import federated_mean
 from audits.verdict import overall
 from privfed.datasets import Dataset
+from privfed.release import AGGREGATOR
 from reports.record import Check, Control, Record, Run
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "diffusers", "joblib")
@@ -189,7 +190,18 @@ def _judged(finding: Finding, twins: tuple[str, ...]) -> Judged:
         tuple(readable),
         finding.claims,
         partial(federated_mean, finding.correct("large")),
+        finding.arm.delta is not None,
+        _unread(finding, readable),
     )
+
+
+def _unread(finding: Finding, readable: Sequence[Evidence]) -> tuple[str, ...]:
+    """The server, where it holds something of the clients and no attack of it has anything to read."""
+    attacked = any(e.probe.observer == SERVER for e in readable)
+    if attacked or finding.arm.role != "audited":
+        return ()
+    held = store.transcript(finding.jobs[0].folders[0]).view(SERVER).releases
+    return (SERVER.label,) if any(r.sender.startswith(("client", AGGREGATOR)) for r in held) else ()
 
 
 def run_row(request: Request, settings: Sequence[Setting]) -> Run:

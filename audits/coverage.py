@@ -104,6 +104,10 @@ UNTESTED = (
 """Classes of attack that no probe covers, and why."""
 
 
+SUMS = {"votes": "clients' votes", "embedding": "clients' mean embeddings"}
+"""Uploads that no probe reads, by name of the release."""
+
+
 def _means(artefact: str) -> MembershipAttack:
     """What publishing nothing but the mean record of each class would already give away."""
     if artefact == "client_means":

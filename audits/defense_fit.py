@@ -59,7 +59,8 @@ def _on_sums(pipeline: Pipeline, name: str, defense: str, hook: Any, others: Seq
     rate = getattr(hook, "client_rate", None)
     if rate is None:
         return ""
-    if rate < 1 and rate != pipeline.fraction:
+    # In a draw of a fixed size another takes the place of an absent client, which moves a sum twice as far.
+    if rate != pipeline.fraction:
         return f"expected client_rate to be the pipeline's fraction {pipeline.fraction:g}, got {rate:g}"
     if rate < 1 and isinstance(pipeline, Personalised):
         return f"expected client_rate 1 for {name!r}, whose last round has all clients, got {rate:g}"

@@ -52,10 +52,15 @@ class Finding:
         The largest epsilon, everything that any leaves out, and every assumption of any: verified only
         where each run verified it, else with the evidence of the first that did not.
         """
-        made: dict[object, list[Claim]] = {}
-        for promise in (p for k in self.played.kept for p in k.claims):
-            made.setdefault((promise.unit, promise.neighbouring, promise.against), []).append(promise)
-        return tuple(_weakest(same) for same in made.values() if len(same) == len(self.played.kept))
+        made: dict[object, dict[int, list[Claim]]] = {}
+        for f, kept in enumerate(self.played.kept):
+            for p in kept.claims:
+                made.setdefault((p.unit, p.neighbouring, p.against), {}).setdefault(f, []).append(p)
+        return tuple(
+            _weakest([p for promises in by.values() for p in promises])
+            for by in made.values()
+            if len(by) == len(self.played.kept)
+        )
 
 
 def _weakest(promises: list[Claim]) -> Claim:

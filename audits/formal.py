@@ -16,10 +16,8 @@ from privfed.trade_off import gdp_mu, tpr_bound
 from reports.record import DpAssumption, DpCard
 
 CLAIM_FPRS = (0.0001, 0.001, 0.01, 0.1)
-ACCOUNTING = tuple(
-    f"privfed/{name}.py"
-    for name in ("accounting", "composition", "dp_events", "event_trees", "opacus_accountants", "trade_off")
-)
+READ = "accounting claims composition dp_events event_trees opacus_accountants trade_off"
+ACCOUNTING = tuple(f"privfed/{name}.py" for name in READ.split())
 
 
 def dp_cards(findings: Sequence[Finding]) -> tuple[DpCard, ...]:

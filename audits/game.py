@@ -28,6 +28,7 @@ from privfed.federation import Federation, Outcome, run
 from privfed.ledger import Tuning, claims
 from privfed.nets import Params, head_names
 from privfed.pipelines.interface import Personalised, World
+from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import PUBLIC, SERVER, Observer, Release, Transcript, View
 
@@ -284,10 +285,15 @@ def _read(
         handed = tuple(m for m in means if m.name == wanted)
         view = _handed(transcript, handed, observer) if handed else transcript.view(observer)
         try:
-            signals = observation.extract(view, job.setting.candidates, stream.child(key))
+            signals = observation.extract(view, job.setting.candidates, _own(stream.child(key)))
             store.keep_signals(folder, key, signals)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             store.keep_failure(folder, key, f"{type(error).__name__}: {error}")
+
+
+def _own(stream: Stream) -> Stream:
+    """A stream from which nobody finds back to the seed of noise and membership."""
+    return Stream(stream.integer())
 
 
 def _handed(transcript: Transcript, means: tuple[Release, ...], observer: Observer) -> View:

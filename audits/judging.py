@@ -16,7 +16,7 @@ MEANINGS = {
     "auc": "How often this observer tells a record that was used from one that was not; 0.5 is guessing.",
     "tpr_at_fpr": "Share of the records used that this observer names while wrongly naming at most the "
     "stated share of the others.",
-    "formal_epsilon": "Mathematical bound on what any observer can learn about one record; "
+    "formal_epsilon": "Mathematical bound on what can be learnt about one unit that the claim protects; "
     "smaller is stronger.",
     "accuracy": "Share of unseen records that the delivered model classifies rightly.",
 }
@@ -32,6 +32,8 @@ class Judged:
         claims: its formal statements.
         accuracy: of the delivered model, with bounds at a given level.
         twins: ids of the control arms that vouch for the attacks.
+        declares: whether its plan asks for a claim, whatever came of it.
+        unread: observers who hold something of the clients that no attack reads.
     """
 
     setting: str
@@ -41,6 +43,8 @@ class Judged:
     evidence: tuple[Evidence, ...]
     claims: tuple[Claim, ...]
     accuracy: Measure
+    declares: bool = False
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ def judge_all(
     for index, rule in enumerate(policy.checks):
         mine = [(row.arm, ruling) for row, ruling in found if row.index == index]
         checks += [_check(rule, a.setting, a.arm, x, document, index) for a, x in mine]
+        nowhere = Ruling("INCONCLUSIVE", "nothing_evaluated", "this arm was not run in this setting")
+        checks += [_check(rule, s, a, nowhere, document, index) for s, a in _not_run(rule, arms)]
         if absent := _absent(rule, arms, bool(mine)):
             nothing = Ruling("INCONCLUSIVE", "nothing_evaluated", absent)
             checks.append(_check(rule, "", "", nothing, document, index))
@@ -107,9 +113,17 @@ def _rows(policy: Policy, arms: Sequence[Judged], controls: Sequence[Control]) -
         for index, rule in enumerate(policy.checks)
         for arm in arms
         if rule.wants_setting(arm.setting)
-        and rule.wants_arm(arm.arm, arm.audited, bool(arm.claims))
-        and (not rule.observer or any(_counts(rule, e) for e in arm.evidence))
+        and rule.wants_arm(arm.arm, arm.audited, bool(arm.claims) or arm.declares)
+        and (not rule.observer or rule.observer in arm.unread or any(_counts(rule, e) for e in arm.evidence))
     ]
+
+
+def _not_run(rule: CheckRule, arms: Sequence[Judged]) -> list[tuple[str, str]]:
+    """Settings and arms that the rule speaks of by name and that were not played together."""
+    settings = dict.fromkeys(a.setting for a in arms if rule.wants_setting(a.setting))
+    named = [a for a in dict.fromkeys(a.arm for a in arms) if a in rule.arms]
+    played = {(a.setting, a.arm) for a in arms}
+    return [(s, a) for s in settings for a in named if (s, a) not in played]
 
 
 def _counts(rule: CheckRule, evidence: Evidence) -> bool:
@@ -120,6 +134,9 @@ def _question(row: _Row, document: Document[Policy]) -> Question:
     rule, limit = row.rule, _limit(row.rule, document, row.index)
     if rule.metric.name == "accuracy":
         return Question(limit, {"": row.arm.accuracy}, rule.blocking)
+    if not row.wanted:
+        unread = "this observer holds something that no attack of this version reads"
+        return Question(limit, {}, rule.blocking, Obstacle("nothing_evaluated", unread))
     crashed = [f"{e.probe.name}: {e.crashed}" for e in row.wanted if e.crashed]
     if crashed:
         return Question(limit, {}, rule.blocking, Obstacle("crashed", "; ".join(crashed)))

@@ -82,6 +82,13 @@ class TuningPlan(_Part):
     runs: float = Field(ge=1)
     stopping: Literal["fixed", "geometric", "poisson"] = "fixed"
 
+    @model_validator(mode="after")
+    def _whole(self) -> TuningPlan:
+        """A number that was fixed beforehand is a whole one."""
+        if self.stopping == "fixed" and self.runs != int(self.runs):
+            raise Misplaced(("runs",), f"expected a whole number of runs, got runs={self.runs:g}")
+        return self
+
 
 class ArmPlan(_Part):
     """A pipeline with its defences; `settings` names those it runs in, all where none is named."""

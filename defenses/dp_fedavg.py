@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scipy.stats import binom
 
-from defenses._clipping import change, clipped, expect, gaussian, moved, within
+from defenses._clipping import ROUNDING, change, clipped, expect, gaussian, moved, norm, within
 from defenses._noise_witness import looks_like_noise
 from defenses.local_noise import SIMULATED
 from privfed.accounting import Accountant, calibrate
@@ -116,9 +116,23 @@ class DpFedAvg:
         if self.event is None:
             return Spent(noisy, None)
         added = change(total, noisy)
-        checked = (looks_like_noise(added, self.noise_multiplier * self.clip), self._counted(clients))
+        checked = (
+            looks_like_noise(added, self.noise_multiplier * self.clip),
+            self._counted(clients),
+            self._bounded(total, clients),
+        )
         outside = (SIMULATED, CURATOR) + ((SECRET_SAMPLE,) if self.poisson else ())
-        return Spent(noisy, self.event, checked, outside, "client", "add_or_remove_one")
+        needs = ("every update clipped",)
+        return Spent(noisy, self.event, checked, outside, "client", "add_or_remove_one", needs=needs)
+
+    def _bounded(self, total: Params, clients: int) -> Assumption:
+        """Whether the sum is one that so many clipped updates can have."""
+        length, most = norm(total), clients * self.clip
+        return Assumption(
+            "the sum within its clips",
+            length <= most * (1 + ROUNDING),
+            f"L2 norm of a sum {length:.4g}, at most {most:g}",
+        )
 
     def _counted(self, clients: int) -> Assumption:
         """Whether so many clients are what the stated rate gives; false alarm at most 1e-6 a round."""

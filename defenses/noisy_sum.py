@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
 
+BOUNDED, FIRST = "each record contributes at most 1", "noise on the sum itself"
+"""What the pipelines check that send such sums."""
+
+
 @dataclass(frozen=True, slots=True)
 class NoisySum:
     """Adds Gaussian noise to what a client sends, a sum to which each record adds at most 1.
@@ -76,9 +80,8 @@ class NoisySum:
         sent = {k: t + noise[k] for k, t in params.items()}
         if self.event is None:
             return Spent(sent, None)
-        return Spent(
-            sent, self.event, (looks_like_noise(change(params, sent), self.noise_multiplier),), (SIMULATED,)
-        )
+        checked = (looks_like_noise(change(params, sent), self.noise_multiplier),)
+        return Spent(sent, self.event, checked, (SIMULATED,), needs=(BOUNDED, FIRST))
 
 
 def _events(noise: float, rounds: int) -> DpEvent:

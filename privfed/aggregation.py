@@ -8,7 +8,7 @@ messages it cannot. A pipeline that needs them says so by `needs_each`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -78,7 +78,7 @@ def sum_up(
         added = apply_aggregate(hooks, total, clients, stream.child(name))
         share = hooks.divisor(clients)
         mean = {k: o + added.value[k] / share for k, o in origin.items()}
-        spent[name] = Spent(mean, added.event, added.checked, added.outside, added.unit, added.neighbouring)
+        spent[name] = replace(added, value=mean)
         kind = sent[0].kind if sent else "weights"
         rest.append(_of(round, kind, name, mean))
         shown.append(_of(round, kind, AGGREGATE if name == "update" else f"{AGGREGATE}_{name}", mean))

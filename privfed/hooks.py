@@ -56,6 +56,7 @@ class Spent(Generic[T]):
         outside: what the event does not cover, in words, for the reader of a claim.
         unit, neighbouring: whom the event protects.
         others: mechanisms that ran beside it for another unit.
+        needs: assumptions, by name, that somebody must have checked for the event to mean anything.
     """
 
     value: T
@@ -65,6 +66,7 @@ class Spent(Generic[T]):
     unit: Unit = "record"
     neighbouring: Neighbouring = "add_or_remove_one"
     others: tuple[Charge, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -186,8 +188,20 @@ def compose(*events: DpEvent | None) -> DpEvent | None:
 
 def after(first: Spent[Any], second: Spent[T]) -> Spent[T]:
     """The second value, with what both hooks spent and found."""
-    charges = merge(first.charges + second.charges)
-    found = Spent(second.value, None, first.checked + second.checked, first.outside + second.outside)
+    return _joined(first, second, merge(first.charges + second.charges))
+
+
+def beside(first: Spent[Any], second: Spent[T]) -> Spent[T]:
+    """The second value, with what both messages spent: a guarantee only for what both guarantee."""
+    kinds = [{(c.unit, c.neighbouring) for c in part.charges} for part in (first, second)]
+    both = kinds[0] & kinds[1]
+    charges = [c for c in first.charges + second.charges if (c.unit, c.neighbouring) in both]
+    return _joined(first, second, merge(charges))
+
+
+def _joined(first: Spent[Any], second: Spent[T], charges: tuple[Charge, ...]) -> Spent[T]:
+    checked, outside = first.checked + second.checked, first.outside + second.outside
+    found = Spent(second.value, None, checked, outside, needs=first.needs + second.needs)
     if not charges:
         return found
     main = charges[0]

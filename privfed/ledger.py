@@ -66,6 +66,7 @@ class Ledger:
         hidden: whether nobody saw what was summed.
         checked: assumptions as the runs found them, one a name: the first failure if there is one.
         outside: what the events do not cover, in words.
+        needs: names of assumptions that the events rest on, whoever checks them.
         streams: random streams that were used.
     """
 
@@ -75,6 +76,7 @@ class Ledger:
     hidden: bool = False
     checked: tuple[Assumption, ...] = ()
     outside: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     streams: frozenset[Stream] = frozenset()
 
     @property
@@ -107,6 +109,7 @@ class Ledger:
             self,
             checked=_merge(self.checked + spent.checked + fresh),
             outside=tuple(dict.fromkeys(self.outside + spent.outside)),
+            needs=tuple(dict.fromkeys(self.needs + spent.needs)),
             streams=self.streams | ({stream} if stream is not None else set()),
         )
 
@@ -132,17 +135,30 @@ def claims(
         accountant: the one epsilon is computed with.
         records: number of records by client, for the rule that delta stay below one over it.
         outside: further disclosures beside the accounted ones, for example label sets or counts.
-        tuning: trainings on the same records that led to this one; they are charged too.
+        tuning: trainings on the same records that led to this one; they are charged too. A number drawn at
+            random bounds what outsiders learn, who are shown the best one alone.
     """
     outside = outside if tuning is not None else (*outside, UNDECLARED)
     hidden: tuple[Adversary, ...] = EVERYBODY if ledger.hidden else EVERYBODY[1:]
+    # Choosing the number of trainings at random hides the others; who took part in them saw them all.
+    audience = EVERYBODY if tuning is None or tuning.stopping == "fixed" else EVERYBODY[2:]
     pages: tuple[tuple[Page, tuple[Adversary, ...]], ...] = (
         (ledger.uplink, EVERYBODY),
         (ledger.central, hidden),
         (ledger.published, EVERYBODY[2:]),
     )
     made = [
-        _claim(ledger, page, against, kind, delta, accountant, records, outside, tuning)
+        _claim(
+            ledger,
+            page,
+            tuple(a for a in against if a in audience),
+            kind,
+            delta,
+            accountant,
+            records,
+            outside,
+            tuning,
+        )
         for page, against in pages
         for kind in _kinds(page)
     ]
@@ -208,7 +224,7 @@ def _claim(
         sampling="poisson" if "Poisson-sampled" in describe(events) else "none",
         mechanism=describe(events),
         outside=tuple(dict.fromkeys(ledger.outside + outside)),
-        assumptions=_merge(ledger.checked) + rules,
+        assumptions=_merge(ledger.checked) + _unchecked(ledger) + rules + _drawn(tuning),
         against=against,
         trace=dumps(events),
     )
@@ -243,6 +259,18 @@ def _with_tuning(events: Events, tuning: Tuning | None) -> Events:
     if tuning is None or whole is None or None in events:
         return events
     return (tuned(whole, tuning.runs, tuning.stopping),)
+
+
+def _unchecked(ledger: Ledger) -> tuple[Assumption, ...]:
+    known, unseen = {a.name for a in ledger.checked}, "nothing in the run looked at it"
+    return tuple(Assumption(name, False, unseen) for name in ledger.needs if name not in known)
+
+
+def _drawn(tuning: Tuning | None) -> tuple[Assumption, ...]:
+    if tuning is None or tuning.stopping == "fixed":
+        return ()
+    name = f"number of trainings drawn beforehand, {tuning.stopping} with mean {tuning.runs:g}"
+    return (Assumption(name, False, "declared in the plan; no run can check it"),)
 
 
 def _fresh(fresh: bool) -> Assumption:

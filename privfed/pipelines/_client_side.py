@@ -39,7 +39,8 @@ def distil_at_clients(
     """Each client's message: the broadcast representation after it learnt from the local model.
 
     The local model learns from the broadcast representation in its turn and stays with the client.
-    Everything here reads the trained model, never the records, so it spends no privacy of its own.
+    Of the records it reads the set of their labels, which no noise in the training covers: the pipeline names
+    that outside the claim. All else is read from the trained model.
     """
     if generator is None:
         return [upload(world, j, s, share_heads, weighting) for j, s in zip(jobs, trained, strict=True)]

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from privfed.hooks import after, apply_uplink
+from privfed.hooks import after, apply_uplink, beside
 from privfed.nets import NetSpec, Params, head_names, head_of, head_spec
 from privfed.pipelines._personal import HEAD, Fit, fit_heads
 from privfed.pipelines.interface import ClientJob, ClientMessage, World
@@ -63,7 +63,7 @@ def with_shared_heads(
         sent = apply_uplink(world.hooks, head_of(spec, job.start), head_of(spec, spent.value), stream)
         sender = client_name(job.client)
         release = Release(job.round, sender, SERVER, "weights", SHARED_HEAD, sent.value, job.client)
-        cost = after(after(spent, sent), message.spent)
+        cost = beside(after(spent, sent), message.spent)
         out.append(replace(message, releases=(*message.releases, release), spent=cost))
     return out
 

@@ -126,6 +126,8 @@ class FedBKD:
     def outside_claim(self) -> tuple[str, ...]:
         """Label sets and counts, which no noise on the models covers."""
         labels = ("set of labels of each client",) if self._sends_labels else ()
+        if self.side == "client" and self.generator is not None:
+            labels = ("set of labels of each client, which chooses what it distils at home",)
         counts = ("number of records of each client",) if self.weighting == "records" else ()
         return (*labels, *counts, *(("raw records of the clients",) if self.planted else ()))
 

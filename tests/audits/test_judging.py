@@ -245,3 +245,28 @@ def test_a_claim_is_judged_for_the_unit_that_the_policy_is_about() -> None:
 def test_accuracy_needs_no_attack_and_no_control() -> None:
     text = tiny.POLICY.replace("metric: auc\n    observer: server", "metric: accuracy").replace("<=", ">=")
     assert judged([arm()], [], text).verdict == "PASS"
+
+
+def test_an_arm_that_declared_a_claim_and_lost_it_does_not_pass_by_silence() -> None:
+    lost = replace(arm(evidence(LOSS), id="b"), declares=True)
+    found = rows([arm(evidence(LOSS), claims=(CLAIM,)), lost], held(LOSS), tiny.POLICY + EPSILON)
+    by_arm = {c.arm: (c.verdict, c.reason_code) for c in found if c.id == found[-1].id}
+    assert by_arm["b"] == ("INCONCLUSIVE", "nothing_evaluated")
+
+
+def test_a_rule_that_names_an_arm_says_where_it_was_not_run() -> None:
+    text = tiny.POLICY + EPSILON.replace("arms: claiming", "arms: [a, b]")
+    here = [
+        arm(evidence(LOSS), id=i, setting=s, claims=(CLAIM,)) for i, s in (("a", "s"), ("a", "t"), ("b", "s"))
+    ]
+    found = [c for c in rows(here, held(LOSS), text) if c.reason_code == "nothing_evaluated"]
+    assert [(c.setting, c.arm, c.message) for c in found] == [
+        ("t", "b", "this arm was not run in this setting")
+    ]
+
+
+def test_what_an_observer_holds_and_no_attack_reads_is_not_passed() -> None:
+    unread = replace(arm(id="votes"), unread=("server",))
+    found = {c.arm: c for c in rows([arm(evidence(LOSS)), unread], held(LOSS)) if c.observer == "server"}
+    assert (found["votes"].verdict, found["votes"].reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+    assert "that no attack of this version reads" in found["votes"].message

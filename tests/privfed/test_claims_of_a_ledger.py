@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from dp_accounting import GaussianDpEvent
+from dataclasses import replace
 
-from privfed.accounting import epsilon
-from privfed.claims import EVERYBODY
-from privfed.event_trees import loads
-from privfed.hooks import Charge, Spent, after, merge
+import pytest
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+
+from privfed.accounting import epsilon, second_opinions
+from privfed.claims import EVERYBODY, Assumption
+from privfed.event_trees import dumps, loads
+from privfed.hooks import Charge, Spent, after, beside, merge
 from privfed.ledger import UNDECLARED, Ledger, Tuning, claims
 from privfed.randomness import Stream
 
@@ -78,6 +80,8 @@ def test_trainings_that_came_before_are_charged_and_none_declared_is_said() -> N
     assert UNDECLARED not in thrice.outside
     assert thrice.epsilon == pytest.approx(epsilon([RECORD.event] * 3, DELTA))
     assert once.epsilon < drawn.epsilon
+    assert thrice.against == EVERYBODY
+    assert drawn.against == ("outsiders",), "server and clients saw every training"
     assert "RDP" in drawn.accountant
     many, many_drawn = (claims(ledger, DELTA, tuning=Tuning(50, s))[0] for s in ("fixed", "geometric"))
     assert many_drawn.epsilon < many.epsilon, "choosing their number at random is what makes tuning cheap"
@@ -88,3 +92,27 @@ def test_noise_that_comes_twice_leaves_every_claim_unverified() -> None:
     ledger = Ledger().spend_on_sum([0], CLIENT, stream).spend_on_sum([0], CLIENT, stream)
     (found,) = claims(ledger, DELTA)
     assert not found.verified
+
+
+def test_two_messages_promise_together_only_what_both_promise() -> None:
+    assert beside(CLIENT, NOTHING).charges == ()
+    assert beside(NOTHING, CLIENT).charges == ()
+    assert [c.unit for c in beside(after(RECORD, CLIENT), RECORD).charges] == ["record"]
+    both = beside(RECORD, RECORD)
+    assert epsilon([both.event], DELTA) == pytest.approx(epsilon([RECORD.event] * 2, DELTA))
+
+
+def test_what_an_event_rests_on_and_nobody_checked_is_not_verified() -> None:
+    resting = replace(CLIENT, needs=("every update clipped",))
+    (found,) = claims(Ledger().spend_on_sum([0], resting), DELTA)
+    assert [(a.name, a.verified) for a in found.assumptions] == [("every update clipped", False)]
+    checked = Spent(None, None, (Assumption("every update clipped", True, "seen"),))
+    (found,) = claims(Ledger().spend(0, checked).spend_on_sum([0], resting), DELTA)
+    assert found.verified
+
+
+def test_rounds_read_back_cost_the_same_without_amplification() -> None:
+    """One event of many steps would be read as sampled once for all of them."""
+    sampled = [PoissonSampledDpEvent(0.1, GaussianDpEvent(2.0))] * 10
+    direct, read = (second_opinions(e, DELTA) for e in (sampled, loads(dumps(sampled))))
+    assert direct == read

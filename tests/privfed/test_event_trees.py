@@ -45,7 +45,8 @@ def test_an_event_comes_back(event: DpEvent) -> None:
 
 def test_equal_neighbours_are_counted() -> None:
     a, b = GaussianDpEvent(1.0), GaussianDpEvent(2.0)
-    assert loads(dumps([a, a, b])) == (SelfComposedDpEvent(a, 2), b)
+    assert dumps([a] * 9).count("GaussianDpEvent") == 1
+    assert loads(dumps([a, a, b])) == (a, a, b)
     assert epsilon(loads(dumps([a, a, b])), 1e-5) == pytest.approx(epsilon([a, b, a], 1e-5))
 
 

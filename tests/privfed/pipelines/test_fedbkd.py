@@ -147,7 +147,8 @@ def test_at_the_client_neither_labels_nor_records_nor_generators_leave_it() -> N
     assert {r.name for r in found} == {"surrogate", "update", "large"}
     head = set(head_names(SURROGATE))
     assert all(not head & r.tensors.keys() for r in found if r.name != "large")
-    assert pipeline.outside_claim == ()
+    assert pipeline.outside_claim == ("set of labels of each client, which chooses what it distils at home",)
+    assert replace(pipeline, generator=None).outside_claim == ()
 
 
 def test_at_the_client_the_upload_is_the_taught_copy_and_not_the_local_model() -> None:
