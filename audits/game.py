@@ -23,9 +23,9 @@ from audits.personal import personal_accuracy, right
 from audits.plan import Arm
 from audits.setting import Setting, key_of
 from privfed.answers import answer, labels_of
-from privfed.claims import Claim
+from privfed.claims import Assumption, Claim
 from privfed.federation import Federation, Outcome, run
-from privfed.ledger import Tuning, claims
+from privfed.ledger import Ledger, Tuning, claims
 from privfed.nets import Params, head_names
 from privfed.pipelines.interface import Personalised, World
 from privfed.randomness import Stream
@@ -235,7 +235,7 @@ def _kept(
     if arm.delta is not None:
         tuning = None if arm.tuning is None else Tuning(arm.tuning.runs, arm.tuning.stopping)
         outside = arm.pipeline.outside_claim
-        promises = claims(outcome.ledger, arm.delta, records=records, outside=outside, tuning=tuning)
+        promises = claims(counted(outcome), arm.delta, records=records, outside=outside, tuning=tuning)
     nets = outcome.transcript.nets
     models: dict[str, Params] = {"surrogate": outcome.surrogate, "large": outcome.large}
     if not _predicts(outcome.transcript):
@@ -251,6 +251,15 @@ def _kept(
     spent = max(map(mechanisms, outcome.ledger.events.values()), default=0)
     own = personal_accuracy(setting, outcome.personal, number)
     return store.Kept(correct, promises, seconds, own, spent)
+
+
+def counted(outcome: Outcome) -> Ledger:
+    """The ledger, with whether it has an entry for each message that the transcript has."""
+    sent = {(r.round, r.sender) for r in outcome.transcript.releases if r.sender.startswith("client")}
+    entries = sum(map(len, outcome.ledger.uplink.values()))
+    evidence = f"{len(sent)} messages of clients in the transcript, {entries} in the ledger"
+    whole = Assumption("all messages counted", len(sent) == entries, evidence)
+    return replace(outcome.ledger, checked=(*outcome.ledger.checked, whole))
 
 
 def mechanisms(events: Sequence[object]) -> int:

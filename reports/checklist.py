@@ -9,6 +9,9 @@ from reports.axes import numbers
 from reports.findings import arm_order, setting_order, severity, unique
 from reports.record import Check, Limit, Record
 
+ACROSS = 6
+"""Most arms that a table of verdicts has side by side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -52,7 +55,7 @@ class Checklist:
     """All rules in the order of the policy, those that block first.
 
     Attributes:
-        columns: pairs of a setting and the arms with a check in it.
+        columns: pairs of a setting and arms with a check in it; a setting of many arms comes again.
     """
 
     rules: tuple[Rule, ...]
@@ -81,4 +84,11 @@ def _rule(rows: Sequence[Row]) -> Rule:
 def _columns(record: Record) -> tuple[tuple[str, tuple[str, ...]], ...]:
     judged = {(c.setting, c.arm) for c in record.checks}
     columns = ((s, tuple(a for a in arm_order(record) if (s, a) in judged)) for s in setting_order(record))
-    return tuple((setting, there) for setting, there in columns if there)
+    return tuple((setting, part) for setting, there in columns for part in _parts(there))
+
+
+def _parts(arms: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The arms in tables that fit a page, as even as may be."""
+    tables = -(-len(arms) // ACROSS)
+    width = -(-len(arms) // tables) if tables else 1
+    return [arms[i : i + width] for i in range(0, len(arms), width)]

@@ -60,5 +60,6 @@ def _context(record: Record) -> dict[str, Any]:
         "checks": checklist.checklist(record),
         "bars": {f"check-{i}": bar for i, bar in enumerate(bars.bars(record.checks), start=1)},
         "trade_off": tradeoff.trade_off(record),
+        "numbered": tradeoff.numbered,
         "rocs": roc.roc_panels(record),
     }

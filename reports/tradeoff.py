@@ -12,6 +12,8 @@ from reports.record import PERSONALISED, Record, TradeOff, Utility
 from reports.text import shorten
 
 GUESSING = "guessing"
+MOST_NAMES = 6
+"""Arms whose names fit into one panel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,24 @@ def trade_off(record: Record) -> tuple[tuple[str, tuple[TradeOffPanel, ...]], ..
     y = padded([v for t in rows for v in (*numbers(t.leakage), CHANCE_AUC)], FRAME.bottom, FRAME.top)
     names = {i: name.split(" (")[0] for i, name in titles(record).items()}
     settings = [s for s in setting_order(record) if any(t.setting == s for t in rows)]
-    return tuple((s, _panels([t for t in rows if t.setting == s], record, y, names)) for s in settings)
+    return tuple(
+        (s, _panels([t for t in rows if t.setting == s], record, y, _labels(record, s, names)))
+        for s in settings
+    )
+
+
+def numbered(panels: Sequence[TradeOffPanel]) -> tuple[tuple[str, str], ...]:
+    """Number and arm where marks are too many to carry names; empty where they carry them."""
+    found = {m.label: m.arm for p in panels for m in p.marks if m.label.isdigit()}
+    return tuple(sorted(found.items(), key=lambda pair: int(pair[0])))
+
+
+def _labels(record: Record, setting: str, names: dict[str, str]) -> dict[str, str]:
+    """Names of the arms, or numbers in their order where a panel would be full of names."""
+    drawn = [a for a in arm_order(record) if any((t.setting, t.arm) == (setting, a) for t in record.tradeoff)]
+    if len(drawn) <= MOST_NAMES:
+        return names
+    return names | {arm: str(i) for i, arm in enumerate(drawn, start=1)}
 
 
 def _panels(

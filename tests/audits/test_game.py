@@ -8,21 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from attacks.confidence import ModelConfidence
 from attacks.interface import Candidates, Signals
 from audits import game, store
 from audits import setting as setting_module
 from audits.coverage import probes
-from audits.game import Job, jobs_of, members_of, play, read_back, read_key
+from audits.game import Job, counted, jobs_of, members_of, play, read_back, read_key
 from audits.plan import Arm, read_plan
 from audits.setting import Setting, key_of, prepare
 from defenses.dp_sgd import DpSgd
 from privfed.datasets import load
-from privfed.hooks import compose
+from privfed.federation import Outcome
+from privfed.hooks import Spent, compose
+from privfed.ledger import Ledger
 from privfed.randomness import Stream
 from privfed.records import concatenate
-from privfed.release import Observer, View
+from privfed.release import Observer, Release, Transcript, View
 from tests.audits import tiny
 
 FEDERATIONS = 6
@@ -279,3 +282,14 @@ def test_mechanisms_are_counted_within_rounds_as_well() -> None:
     assert game.mechanisms((None, training)) == 1
     assert game.mechanisms((twice, None, training)) == 3
     assert game.mechanisms((compose(twice, training),)) == 3
+
+
+def test_a_ledger_that_lacks_a_message_is_seen() -> None:
+    sent = Release(0, "client:0", "server", "weights", "update", {"w": torch.ones(1)}, 0)
+    ledger = Ledger().spend(0, Spent(None, None))
+    outcome = Outcome(Transcript((sent,)), ledger, {}, {})
+    (whole,) = counted(outcome).checked
+    assert (whole.name, whole.verified) == ("all messages counted", True)
+    (lacking,) = counted(replace(outcome, ledger=Ledger())).checked
+    assert not lacking.verified
+    assert lacking.evidence == "1 messages of clients in the transcript, 0 in the ledger"

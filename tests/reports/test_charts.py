@@ -14,7 +14,7 @@ from reports.bars import EDGE, WIDTH, bars
 from reports.labels import Cross, label_box, overlap, place_labels
 from reports.record import Estimate, RocPoint
 from reports.roc import roc_panels
-from reports.tradeoff import trade_off
+from reports.tradeoff import numbered, trade_off
 from tests.reports.example import empty, example
 from tests.reports.example_checks import check
 from tests.reports.example_results import estimate
@@ -217,3 +217,19 @@ def test_checks_with_different_limits_do_not_squeeze_each_other() -> None:
     strict = check("A", "INCONCLUSIVE", estimate("tpr_at_fpr", 0.02, 0.01, fpr=0.01), 0.03, PLACE)
     loose = check("B", "FAIL", estimate("tpr_at_fpr", 0.3, 0.05, fpr=0.01), 0.1, PLACE)
     assert [bar.high for bar in bars([strict, loose]) if bar] == ["0.04", "0.4"]
+
+
+@pytest.mark.parametrize(("arms", "named"), [(6, True), (9, False)])
+def test_marks_too_many_for_names_are_numbered_and_explained(arms: int, named: bool) -> None:
+    record, row = example(), example().tradeoff[0]
+    ids = [f"arm-{i}" for i in range(arms)]
+    many = record.model_copy(
+        update={
+            "arms": tuple(record.arms[0].model_copy(update={"id": i, "title": i}) for i in ids),
+            "tradeoff": tuple(row.model_copy(update={"arm": i}) for i in ids),
+        }
+    )
+    ((_, panels),) = trade_off(many)
+    shown = [m.label for p in panels for m in p.marks]
+    assert shown == (ids if named else [str(i) for i in range(1, arms + 1)])
+    assert numbered(panels) == (() if named else tuple((str(i), a) for i, a in enumerate(ids, start=1)))

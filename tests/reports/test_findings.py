@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from reports import coverage, findings
 from reports.checklist import checklist
 from reports.record import Cell
@@ -106,3 +108,19 @@ def test_two_checks_of_one_rule_share_a_group_worst_first() -> None:
     (rule,) = twice.rules
     assert [row.check.verdict for row in rule.rows] == ["FAIL", "PASS"]
     assert [row.anchor for row in rule.at("same-classes", "fedavg")] == ["check-1"]
+
+
+@pytest.mark.parametrize(("arms", "widths"), [(1, [1]), (6, [6]), (7, [4, 3]), (10, [5, 5]), (13, [5, 5, 3])])
+def test_many_arms_are_spread_over_tables_that_fit_a_page(arms: int, widths: list[int]) -> None:
+    record = example()
+    names = [f"arm-{i:02}" for i in range(arms)]
+    row = record.arms[0]
+    many = record.model_copy(
+        update={
+            "arms": tuple(row.model_copy(update={"id": n, "title": n, "role": "audited"}) for n in names),
+            "checks": tuple(record.checks[0].model_copy(update={"arm": n}) for n in names),
+        }
+    )
+    found = checklist(many).columns
+    assert [len(part) for _, part in found] == widths
+    assert [a for _, part in found for a in part] == names
