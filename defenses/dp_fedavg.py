@@ -143,7 +143,7 @@ class DpFedAvg:
         )
         return Assumption(
             "clients taking part as stated",
-            min(tails) > ALARM / 2,
+            bool(min(tails) > ALARM / 2),
             f"{clients} of {population} clients in a round, stated rate {self.client_rate:g}",
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import sys
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,7 @@ def test_a_claim_is_earned_with_verified_assumptions_or_there_is_none(defense: A
         assert isinstance(one, Claim)
         assert one.verified
         assert len(one.assumptions) > 1
+        assert json.loads(json.dumps(asdict(one)))["epsilon"] == one.epsilon, "it can be kept"
 
 
 @pytest.mark.parametrize(("defense", "boundary"), cases())
