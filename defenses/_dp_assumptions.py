@@ -96,7 +96,7 @@ def _counted(how: Adaptation, noise: Sequence[float]) -> Assumption:
     power = sum(x * x for x in noise)
     return Assumption(
         "Gaussian noise on the count that moves the clip",
-        ALARM / 2 <= chi2.cdf(power, len(noise)) <= 1 - ALARM / 2,
+        bool(ALARM / 2 <= chi2.cdf(power, len(noise)) <= 1 - ALARM / 2),
         f"noise on the sum over records of (unclipped - 1/2) has {power / max(len(noise), 1):.4f} of the "
         f"variance of deviation {how.count_noise:g} over {len(noise)} steps; it was divided by the expected "
         "number of records, never by their number",
