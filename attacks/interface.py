@@ -98,3 +98,65 @@ class MembershipAttack(Protocol):
     def score(self, target: Signals, references: References) -> Floats:
         """Scores of shape (n,): higher = more likely a member of the target federation."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an attacker knows who asks for the data themselves, beside its view.
+
+    Attributes:
+        public: the public shard, known to everybody.
+        population: records of the private distribution that no client holds.
+        prior: generative prior made from the public shard; None when there is none.
+    """
+
+    public: Records
+    population: Records
+    prior: Prior | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """Records an attack believes some client holds.
+
+    Attributes:
+        records: m reconstructions with the labels the attack gave them; m may be 0.
+        clients: int64, shape (m,): whose they are, -1 where the attack cannot say.
+        objective: shape (m,): what the attack itself minimised, at the end; lower = a better fit to what
+            was seen. Never a distance to the truth, which no attack is handed.
+        work: steps, restarts and queries spent, all added up.
+        stopped_early: whether the rule of the attack ended it before its budget was spent.
+    """
+
+    records: Records
+    clients: torch.Tensor
+    objective: Floats
+    work: int
+    stopped_early: bool
+
+
+class ReconstructionAttack(Protocol):
+    """Rebuilds private records from a view; a frozen value, its fields are its knobs and its budget."""
+
+    def reconstruct(self, view: View, known: Known, stream: Stream) -> Reconstruction | None:
+        """What came out, or None when the view holds nothing to invert."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What an attack infers of each client; NaN where it cannot say.
+
+    Attributes:
+        values: shape (clients, k): k numbers of each client, as the attack defines them.
+    """
+
+    values: Floats
+
+
+class PropertyAttack(Protocol):
+    """Infers labels, shares or attributes of clients' data; a frozen value, its fields are its knobs."""
+
+    def infer(self, view: View, known: Known, stream: Stream) -> Inference | None:
+        """One row a client, of a width that does not depend on the federation; None with nothing to read."""
+        ...
