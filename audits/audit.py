@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 
 from audits import controls, store
 from audits.assemble import (
+    LEVEL,
     arm_rows,
     cells,
     limitations,
@@ -31,10 +32,12 @@ from audits.finding import Finding
 from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play, read_back
 from audits.judging import Judged, judge_all
+from audits.leakage_order import leakage_order
 from audits.plan import Arm, ReadyPlan
 from audits.policy import Policy
 from audits.public_baseline import public_accuracy
 from audits.setting import Setting, is_quick, prepare
+from audits.slices import slices
 from audits.statistics import federated_mean
 from audits.verdict import overall
 from privfed.datasets import Dataset
@@ -260,6 +263,8 @@ def _record(
         controls=tuple(checked),
         utility=utilities(findings, public),
         tradeoff=tradeoffs(findings),
+        leakage_order=leakage_order(findings, LEVEL),
+        slices=slices(findings, LEVEL),
         dp=dp_cards(findings),
         limitations=limitations(findings),
     )

@@ -70,7 +70,7 @@ class Evidence:
         return self.known[asked]
 
     def _measure(self, metric: str, fpr: float | None, part: str) -> Callable[[float], Estimate]:
-        scores, included = self._part(part)
+        scores, included = self.part(part)
         if metric == "auc":
             return auc_at(scores, included, self.shared.get(part))
         inside, outside = one_score_per_unit(included, scores, self.stream)
@@ -78,10 +78,11 @@ class Evidence:
 
     def curve(self, level: float) -> tuple[RocPoint, ...]:
         """ROC over candidates that are not canaries, one score a unit."""
-        scores, included = self._part("natural")
+        scores, included = self.part("natural")
         return roc(*one_score_per_unit(included, scores, self.stream), level)
 
-    def _part(self, part: str) -> tuple[Floats, Bools]:
+    def part(self, part: str) -> tuple[Floats, Bools]:
+        """Scores and membership of one part of the candidates, each of shape (F, records of the part)."""
         if self.scores is None:
             raise ValueError(f"expected scores, got none for {self.probe.name}")
         chosen = _parts(self.canaries)[part]

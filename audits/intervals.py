@@ -50,6 +50,24 @@ class Spread:
         federations = float(self.values.var(ddof=1)) / len(self.values)
         return max(federations + records - both, records, federations, self.shared)
 
+    def difference(self, other: Spread) -> Spread:
+        """The statistic less that of `other`, on the same federations and records in the same order.
+
+        Raises:
+            ValueError: when they are of different federations or records.
+        """
+        if self.influence.shape != other.influence.shape:
+            raise ValueError(
+                f"expected spreads over the same federations and records, "
+                f"got shapes {self.influence.shape} and {other.influence.shape}"
+            )
+        return Spread(
+            self.values - other.values,
+            self.influence - other.influence,
+            min(self.units, other.units),
+            self.reach + other.reach,
+        )
+
     def bounds(self, level: float) -> tuple[float, float]:
         """Both ends of the interval of the mean of `values`, each at confidence `level`.
 

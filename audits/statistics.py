@@ -127,12 +127,10 @@ def auc_at(scores: Floats, included: Bools, shared: float | None = None) -> Call
         shared: least variance of the mean AUC, where federations are each other's references.
     """
     _expect_same_shape(scores, included, ndim=2)
-    place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
-    usable = ~np.isnan(place).all(axis=1)
-    if not usable.any():
+    place, included = _usable_placements(scores, included)
+    if not len(place):
         reason = "no federation scored both a member and a non-member"
         return partial(_absent, "auc", _METHOD_AUC, reason=reason)
-    place, included = place[usable], included[usable]
     scored = ~np.isnan(place)
     n_in = int((included & scored).any(axis=0).sum())
     n_out = int((~included & scored).any(axis=0).sum())
@@ -142,6 +140,21 @@ def auc_at(scores: Floats, included: Bools, shared: float | None = None) -> Call
         reason = f"one federation needs at least 2 members and 2 non-members, got {n_in} and {n_out}"
         return partial(_absent, "auc", _METHOD_AUC, reason=reason)
     return partial(_estimate, "auc", method, spread, n_in=n_in, n_out=n_out)
+
+
+def auc_spread(scores: Floats, included: Bools) -> Spread | None:
+    """AUC of each federation and each record's influence on their mean, for variances of contrasts.
+
+    Args:
+        scores: shape (F, n), higher = more likely a member; NaN = not scored.
+        included: shape (F, n).
+
+    Returns:
+        Federations in which a member and a non-member are scored, in order; None where there is none.
+    """
+    _expect_same_shape(scores, included, ndim=2)
+    place, included = _usable_placements(scores, included)
+    return _auc_spread(place, included) if len(place) else None
 
 
 def federated_mean(correct: Floats, level: float, metric: str = "accuracy") -> Estimate:
@@ -194,6 +207,13 @@ def one_score_per_unit(included: Bools, scores: Floats, stream: Stream) -> tuple
     score, member = scores[chosen, column], included[chosen, column]
     scored = ~np.isnan(score)
     return score[member & scored], score[~member & scored]
+
+
+def _usable_placements(scores: Floats, included: Bools) -> tuple[Floats, Bools]:
+    """Placements and membership in the federations that score both sides."""
+    place = np.stack([placements(s, b) for s, b in zip(scores, included, strict=True)])
+    usable = ~np.isnan(place).all(axis=1)
+    return place[usable], included[usable]
 
 
 def _auc_spread(place: Floats, included: Bools) -> Spread:

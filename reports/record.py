@@ -185,7 +185,10 @@ class TradeOff(Part):
     """One point of leakage against accuracy.
 
     Attributes:
-        leakage: the worst AUC over the attacks this observer ran on this arm.
+        attack: the one with the highest AUC of those this observer ran on this arm.
+        leakage: AUC of the strongest attack, after paying for the choice: the value is taken on
+            federations that did not choose it, and the bounds hold over all attacks that were tried.
+        tried: attacks it was chosen from.
         accuracy: of the model the arm delivers.
     """
 
@@ -195,6 +198,49 @@ class TradeOff(Part):
     attack: str
     leakage: Estimate
     accuracy: Estimate
+    tried: int = 1
+
+
+class LeakageOrder(Part):
+    """Two artefacts of one arm, the second computed from the first, so that it cannot leak more.
+
+    Attributes:
+        stronger, weaker: the artefact that comes first, and the one computed from it.
+        stronger_attack, weaker_attack: the attack with the highest AUC on each, with its observer.
+        difference: AUC on the second less AUC on the first, with bounds.
+        violated: whether the whole interval of the difference lies above 0: then the attacks on the first
+            artefact are too weak, and `message` says so.
+    """
+
+    setting: str
+    arm: str
+    stronger: str
+    weaker: str
+    stronger_attack: str
+    weaker_attack: str
+    stronger_auc: Estimate
+    weaker_auc: Estimate
+    difference: Estimate
+    violated: bool
+    message: str = ""
+
+
+class Slice(Part):
+    """AUC of one attack on part of the candidates.
+
+    Attributes:
+        by: what the candidates are divided by: "kind" (natural, canaries, outliers), "client", "class".
+        name: of the part.
+        estimate: bounds hold for all parts of one division at once (Bonferroni).
+    """
+
+    setting: str
+    arm: str
+    observer: str
+    attack: str
+    by: Literal["kind", "client", "class"]
+    name: str
+    estimate: Estimate
 
 
 class DpAssumption(Part):
@@ -339,6 +385,8 @@ class Record(Part):
     controls: tuple[Control, ...]
     utility: tuple[Utility, ...]
     tradeoff: tuple[TradeOff, ...]
+    leakage_order: tuple[LeakageOrder, ...] = ()
+    slices: tuple[Slice, ...] = ()
     dp: tuple[DpCard, ...]
     limitations: tuple[str, ...]
     extensions: dict[str, Any] = {}
