@@ -12,7 +12,9 @@ from reports.record import (
     Check,
     DpCard,
     Estimate,
+    LeakageOrder,
     Record,
+    Slice,
     Taxonomy,
     TradeOff,
     Utility,
@@ -75,8 +77,11 @@ def setting_order(record: Record) -> tuple[str, ...]:
     return unique([s.id for s in record.settings] + [r.setting for r in _results(record)])
 
 
-def _results(record: Record) -> tuple[Cell | Check | DpCard | TradeOff | Utility, ...]:
-    return (*record.cells, *record.checks, *record.tradeoff, *record.utility, *record.dp)
+def _results(
+    record: Record,
+) -> tuple[Cell | Check | DpCard | LeakageOrder | Slice | TradeOff | Utility, ...]:
+    found = (*record.cells, *record.checks, *record.tradeoff, *record.utility)
+    return (*found, *record.leakage_order, *record.slices, *record.dp)
 
 
 def roles(record: Record) -> dict[str, str]:
@@ -92,6 +97,16 @@ def titles(record: Record) -> dict[str, str]:
     named = {a.id: a.title for a in record.arms} | {s.id: s.title for s in record.settings}
     ids = arm_order(record) + setting_order(record)
     return {i: i or NOWHERE for i in ids} | {i: title for i, title in named.items() if title}
+
+
+def slices_by_arm(record: Record) -> tuple[tuple[str, tuple[Slice, ...]], ...]:
+    """Slices of each arm that has any, the highest AUC first."""
+    arms = [(arm, [s for s in record.slices if s.arm == arm]) for arm in arm_order(record)]
+    return tuple(
+        (arm, tuple(sorted(rows, key=lambda s: -1.0 if s.estimate.value is None else s.estimate.value)[::-1]))
+        for arm, rows in arms
+        if rows
+    )
 
 
 def strongest(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from reports.record import Arm, Policy, Record, Run, Setting, Subject, Summary
 from tests.reports.example_checks import checks, controls, dp
-from tests.reports.example_results import ARMS, SETTINGS, cells, tradeoff, utility
+from tests.reports.example_results import (
+    ARMS,
+    SETTINGS,
+    cells,
+    leakage_order,
+    slices,
+    tradeoff,
+    utility,
+)
 
 
 def _arms() -> tuple[Arm, ...]:
@@ -96,6 +104,8 @@ def example() -> Record:
         controls=controls(),
         utility=utility(),
         tradeoff=tradeoff(),
+        leakage_order=leakage_order(),
+        slices=slices(),
         dp=dp(),
         limitations=(
             "Small images and small nets: larger models may remember more.",
@@ -118,6 +128,8 @@ def empty() -> Record:
             "controls": (),
             "utility": (),
             "tradeoff": (),
+            "leakage_order": (),
+            "slices": (),
             "dp": (),
             "limitations": (),
         }

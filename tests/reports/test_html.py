@@ -95,7 +95,20 @@ def test_every_verdict_renders_as_word_and_icon(verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["checks", "cells", "controls", "utility", "tradeoff", "dp", "settings", "arms", "limitations"]
+    "part",
+    [
+        "checks",
+        "cells",
+        "controls",
+        "utility",
+        "tradeoff",
+        "leakage_order",
+        "slices",
+        "dp",
+        "settings",
+        "arms",
+        "limitations",
+    ],
 )
 def test_a_part_that_is_missing_is_said_to_be_missing(part: str) -> None:
     page = read(render(example().model_copy(update={part: ()})))
@@ -189,3 +202,19 @@ def test_a_check_that_was_evaluated_nowhere_says_so_and_has_no_marker() -> None:
         r'<table class="verdicts">(?:(?!</table>).)*colgroup" colspan="1">nowhere.*?</table>', text, re.S
     )
     assert table.count('<tr><th scope="row">') == 1, "rules that were evaluated elsewhere have no row there"
+
+
+def test_a_pair_the_wrong_way_round_is_said_at_once() -> None:
+    page = render(example())
+    assert "1 of 2 pairs are the wrong way round." in page
+    assert "the stronger view&#39;s attack is too weak" in page
+    fine = tuple(o for o in example().leakage_order if not o.violated)
+    calm = render(example().model_copy(update={"leakage_order": fine}))
+    assert "None of the 1 pairs is the wrong way round beyond its interval." in calm
+    assert "too weak" not in calm
+
+
+def test_those_who_are_found_most_come_first() -> None:
+    page = render(example())
+    assert "highest in outlier decile" in page
+    assert page.index(">outlier decile<") < page.index(">class 3<")
