@@ -77,11 +77,12 @@ def setting_order(record: Record) -> tuple[str, ...]:
     return unique([s.id for s in record.settings] + [r.setting for r in _results(record)])
 
 
-def _results(
-    record: Record,
-) -> tuple[Cell | Check | DpCard | LeakageOrder | Slice | TradeOff | Utility, ...]:
-    found = (*record.cells, *record.checks, *record.tradeoff, *record.utility)
-    return (*found, *record.leakage_order, *record.slices, *record.dp)
+Result = Cell | Check | DpCard | LeakageOrder | Slice | TradeOff | Utility
+
+
+def _results(record: Record) -> tuple[Result, ...]:
+    measured: tuple[Result, ...] = (*record.cells, *record.checks, *record.tradeoff, *record.utility)
+    return (*measured, *record.leakage_order, *record.slices, *record.dp)
 
 
 def roles(record: Record) -> dict[str, str]:
