@@ -60,7 +60,8 @@ def whole_counts(shares: Floats, total: int) -> Counts:
     counts = np.floor(quotas).astype(np.int64)
     order = np.argsort(counts - quotas, axis=1, kind="stable")
     ranks = np.argsort(order, axis=1, kind="stable")
-    return counts + (ranks < total - counts.sum(1, keepdims=True))
+    rounded: Counts = counts + (ranks < total - counts.sum(1, keepdims=True))
+    return rounded
 
 
 def lone_labels(delta_bias: Floats) -> Counts:
