@@ -7,8 +7,6 @@ from audits.coverage import Probe
 from privfed.nets import head_names
 from privfed.release import Release, Transcript
 
-IMAGE_ONLY = "image-only"
-
 
 def why_absent(probe: Probe, transcript: Transcript, has_prior: bool) -> str:
     """The reason in words, without a full stop.

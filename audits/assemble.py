@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audits.absence import IMAGE_ONLY, why_absent
-from audits.coverage import OBSERVERS, SUMS, UNTESTED, Probe, left_out
+from audits.absence import why_absent
+from audits.coverage import NOT_IN_SUITE, OBSERVERS, SUMS, UNTESTED, Probe, Scope, left_out
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.finding import Finding
@@ -26,7 +26,6 @@ from reports.record import (
     PERSONALISED,
     Arm,
     Cell,
-    Modality,
     Policy,
     Subject,
     Taxonomy,
@@ -127,16 +126,20 @@ def subjects(findings: Sequence[Finding]) -> tuple[Subject, ...]:
     return tuple(rows)
 
 
-def cells(findings: Sequence[Finding], modality: Modality) -> tuple[Cell, ...]:
+def cells(findings: Sequence[Finding], scope: Scope) -> tuple[Cell, ...]:
     """Every attack by every observer on every arm, run or not, with the reason if not."""
     rows = []
     for f in findings:
         if f.arm.role != "control":
             seen = transcript(f.jobs[0].folders[0])
             rows += [_cell(f, e, seen) for e in f.evidence]
-            rows += [_row(f, p, status="not applicable", reason=IMAGE_ONLY) for p in left_out(modality)]
+            rows += [_row(f, p, status=_status(why), reason=why) for p, why in left_out(scope)]
             rows += [_untested(f, name, reason) for name, reason in (*UNTESTED, *_unread(seen))]
     return tuple(rows)
+
+
+def _status(reason: str) -> str:
+    return "not tested" if reason == NOT_IN_SUITE else "not applicable"
 
 
 def _unread(seen: Transcript) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from audits.assemble import (
     tradeoffs,
     utilities,
 )
-from audits.coverage import SERVER, Probe, probes
+from audits.coverage import SERVER, Probe, Scope, probes
 from audits.document import Document
 from audits.evidence import Evidence, decoy, gather
 from audits.finding import Finding
@@ -99,9 +99,9 @@ def audit(request: Request, steps: Steps) -> Record:
     settings, findings = measure(request, steps)
     checked = run_controls(findings, policy.value)
     twins = tuple(a.id for a in ready.arms if a.role == "control")
-    checks = judge_all(policy, [_judged(f, twins) for f in findings], checked)
+    checks = judge_all(policy, [_judged(f, twins) for f in findings], checked, ready.plan.unit.kind)
     run = run_row(request, settings)
-    return _record(ready, policy, run, findings, checked, checks, settings, root)
+    return _record(ready, policy, run, scope_of(request), findings, checked, checks, settings, root)
 
 
 def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding]]:
@@ -109,7 +109,7 @@ def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding
     ready, root = request.ready, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
-    selected = probes(request.dataset.modality)
+    selected = probes(scope_of(request))
     steps.preparing()
     settings = _prepare_all(request)
     work = {
@@ -130,6 +130,12 @@ def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding
         for (s, a), (evidence, decoys) in zip(pairs, scored, strict=True)
     ]
     return settings, findings
+
+
+def scope_of(request: Request) -> Scope:
+    """What the audit asks of whom."""
+    plan = request.ready.plan
+    return Scope(request.dataset.modality, plan.attacks, plan.unit.kind)
 
 
 def _prepare_all(request: Request) -> list[Setting]:
@@ -234,6 +240,8 @@ def run_row(request: Request, settings: Sequence[Setting]) -> Run:
         packages={name: version(name) for name in PACKAGES},
         engines=engines,
         modality=dataset.modality,
+        units=ready.plan.unit.kind,
+        suite=ready.plan.attacks,
         determinism="bitwise" if request.device == "cpu" else "statistical",
     )
 
@@ -242,6 +250,7 @@ def _record(
     ready: ReadyPlan,
     policy: Document[Policy],
     run: Run,
+    scope: Scope,
     findings: Sequence[Finding],
     checked: Sequence[Control],
     checks: tuple[Check, ...],
@@ -259,7 +268,7 @@ def _record(
         settings=setting_rows(ready, settings),
         arms=arm_rows(ready, bool(public)),
         checks=checks,
-        cells=cells(findings, run.modality),
+        cells=cells(findings, scope),
         controls=tuple(checked),
         utility=utilities(findings, public),
         tradeoff=tradeoffs(findings),

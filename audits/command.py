@@ -143,7 +143,7 @@ def read_inputs(
         rules = _policy(policy or ready.plan.policy, ready)
         # Files lie beside the user's own plan; for a packaged one, where the command was typed.
         dataset = load(ready.plan.data, None if plan in packaged() else Path(plan).parent)
-        _check_attacks(rules, dataset)
+        _check_attacks(rules, ready, dataset)
         check(ready, dataset, ready.plan.seed if seed is None else seed)
     except (DocumentError, DatasetError) as error:
         raise Mistake(str(error)) from error
@@ -164,11 +164,12 @@ def _policy(name: str, ready: ReadyPlan) -> Document[Policy]:
     return load_policy(path)
 
 
-def _check_attacks(rules: Document[Policy], dataset: Dataset) -> None:
+def _check_attacks(rules: Document[Policy], ready: ReadyPlan, dataset: Dataset) -> None:
     """Refuses rules that name an attack their observer never runs; it could not decide anything."""
-    from audits.coverage import probes
+    from audits.coverage import Scope, probes
 
-    played = [p for p in probes(dataset.modality) if not p.baseline]
+    scope = Scope(dataset.modality, ready.plan.attacks, ready.plan.unit.kind)
+    played = [p for p in probes(scope) if not p.baseline]
     for index, rule in enumerate(rules.value.checks):
         own = {p.name for p in played if p.observer.label == rule.observer}
         known = own or {p.name for p in played}

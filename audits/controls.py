@@ -73,7 +73,9 @@ def blind(setting: Setting, included: Bools, family: int) -> Control:
     level = 1 - ALPHA / 2 / max(1, family)
     estimate, reason = None, ""
     try:
-        estimate = blind_auc(setting.candidates, setting.canaries.numpy(), included, level)
+        estimate = blind_auc(
+            setting.candidates, setting.canaries.numpy(), included, level, setting.privacy_units
+        )
     except ValueError as error:  # too few members to cross-validate; the rest of the audit stands
         reason = f"crashed: {error}".splitlines()[0]
     passed = estimate is not None and _holds_chance(estimate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from attacks.class_mean import ClassMean
 from attacks.confidence import ModelConfidence
@@ -15,6 +16,7 @@ from attacks.loss import LossThreshold
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
 from attacks.representation import RepresentationConfidence
 from attacks.rmia import Rmia
+from audits.units import Kind
 from privfed.distillation import Matching
 from privfed.release import Observer
 from reports.record import Modality
@@ -29,6 +31,14 @@ SETS: dict[Modality, str] = {"images": "synthetic images", "text": "synthetic se
 """What a released synthetic set holds."""
 
 
+Suite = Literal["standard", "full"]
+"""Attacks that an audit runs: the strongest of each kind within minutes, or every one there is."""
+IMAGE_ONLY = "image-only"
+NOT_IN_SUITE = "not in the standard suite; a plan with attacks: full runs it"
+KNOWN_TO_SERVER = "the server knows which clients take part"
+_ASKED = ("server", "malicious_server")
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One attack by one observer.
@@ -39,6 +49,7 @@ class Probe:
         artefact: what it reads, in words.
         baseline: whether it reads no artefact at all.
         image_only: whether it works on images alone.
+        standard: whether it belongs to the standard suite.
     """
 
     name: str
@@ -47,20 +58,45 @@ class Probe:
     artefact: str
     baseline: bool = False
     image_only: bool = False
+    standard: bool = True
 
 
-def probes(modality: Modality = "images") -> tuple[Probe, ...]:
-    """Every attack that is run on such records, for every pipeline alike."""
-    return tuple(p for p in _known(modality) if modality == "images" or not p.image_only)
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an audit asks of whom.
+
+    Attributes:
+        modality: what the records are.
+        suite: which attacks are run.
+        unit: whose membership is in question.
+    """
+
+    modality: Modality = "images"
+    suite: Suite = "standard"
+    unit: Kind = "record"
 
 
-def left_out(modality: Modality) -> tuple[Probe, ...]:
-    """Every attack that does not work on such records."""
-    run = probes(modality)
-    return tuple(p for p in _known(modality) if p not in run)
+def probes(scope: Scope = Scope()) -> tuple[Probe, ...]:
+    """Every attack that is run in that scope, for every pipeline alike."""
+    return tuple(p for p in every(scope.modality) if not why_left_out(p, scope))
 
 
-def _known(modality: Modality) -> tuple[Probe, ...]:
+def left_out(scope: Scope = Scope()) -> tuple[tuple[Probe, str], ...]:
+    """Every attack that is not run in that scope, with the reason."""
+    return tuple((p, reason) for p in every(scope.modality) if (reason := why_left_out(p, scope)))
+
+
+def why_left_out(probe: Probe, scope: Scope) -> str:
+    """Why an attack is not run in that scope; empty where it is."""
+    if probe.image_only and scope.modality != "images":
+        return IMAGE_ONLY
+    if scope.unit == "client" and probe.observer.role in _ASKED:
+        return KNOWN_TO_SERVER
+    return "" if probe.standard or scope.suite == "full" else NOT_IN_SUITE
+
+
+def every(modality: Modality) -> tuple[Probe, ...]:
+    """All attacks on such records, whatever the scope."""
     on_models = [
         probe
         for observer, source, artefact, suffix in (

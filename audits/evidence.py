@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -22,6 +22,7 @@ from audits.leave_one_out import remembered, shared_variances
 from audits.roc import roc, tpr_at_fpr
 from audits.setting import Setting
 from audits.statistics import auc_at, federated_auc, one_score_per_unit
+from audits.units import Units
 from privfed.randomness import Stream
 from reports.record import Estimate, RocPoint
 
@@ -34,12 +35,12 @@ BLIND_FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The scores of one probe.
+    """The scores of one probe, one a privacy unit: of n records, or of the clients or subjects they make up.
 
     Attributes:
         scores: shape (F, n); None when the probe has nothing to read on this arm.
         included: shape (F, n).
-        canaries: shape (n,).
+        canaries: shape (n,); of records only.
         stream: decides in which federation each unit is scored for TPR at FPR.
         crashed: why the attack failed to run, if it did.
         shared: by part, the least variance of the mean AUC where federations are each other's
@@ -102,7 +103,7 @@ def gather(probe: Probe, played: Played, setting: Setting, root: Path | None = N
     signals = played.signals[read_key(probe)]
     if found.scores is None or signals is None:
         return found
-    score = partial(_scored, probe)
+    score = partial(_scored, probe, setting.privacy_units)
     work = shared_variances if root is None else partial(remembered, root, probe.attack)
     try:
         shared = work(score, signals, found.included, found.scores, _parts(found.canaries))
@@ -122,12 +123,22 @@ def decoy(probe: Probe, played: Played, setting: Setting) -> Evidence:
     return _gather(probe, played, setting, draw.random(played.included.shape) < 0.5)
 
 
-def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: float) -> Estimate:
+def blind_auc(
+    candidates: Candidates, canaries: Bools, included: Bools, level: float, units: Units | None = None
+) -> Estimate:
     """Cross-validated AUC of a classifier that guesses membership from the raw records alone.
 
     Pixels or embedded tokens, label and owner go through standardisation, PCA and logistic regression;
     above chance, members and non-members differ in distribution and no attack on them means anything
-    (Das et al. 2024, arXiv 2406.16201).
+    (Das et al. 2024, arXiv 2406.16201). Records are judged by a classifier fitted on other records of the
+    same federation; units of several records, which are few, by one fitted on other federations.
+
+    Args:
+        candidates: the records.
+        canaries: shape (n,); left out.
+        included: shape (F, units).
+        level: confidence of each bound.
+        units: what is in or out together; every record by itself when None.
     """
     records = candidates.records
     features = np.column_stack(
@@ -136,18 +147,41 @@ def blind_auc(candidates: Candidates, canaries: Bools, included: Bools, level: f
             np.eye(int(records.labels.max()) + 1)[records.labels.numpy()],
             np.eye(int(candidates.clients.max()) + 1)[candidates.clients.numpy()],
         ]
-    )[~canaries]
+    )
+    together = units is not None and units.kind != "record"
+    if units is not None and together:
+        features = units.mean(features.T).T
+    else:
+        features, included = features[~canaries], included[:, ~canaries]
     components = min(BLIND_COMPONENTS, *features.shape)
     reduced = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit_transform(features)
-    truth = included[:, ~canaries]
+    with threadpool_limits(1):
+        guess = _from_other_federations if together else _from_other_records
+        return federated_auc(guess(reduced, included), included, level)
+
+
+def _from_other_records(features: Floats, included: Bools) -> Floats:
     # Few features, so Newton steps are quick; one thread, since more of them would only wait.
     model = LogisticRegression(solver="newton-cholesky")
-    with threadpool_limits(1):
-        guesses = [
-            cross_val_predict(model, reduced, bits, cv=BLIND_FOLDS, method="decision_function")
-            for bits in truth
+    return np.stack(
+        [
+            cross_val_predict(model, features, bits, cv=BLIND_FOLDS, method="decision_function")
+            for bits in included
         ]
-    return federated_auc(np.stack(guesses), truth, level)
+    )
+
+
+def _from_other_federations(features: Floats, included: Bools) -> Floats:
+    count = len(included)
+    found: Floats = cross_val_predict(
+        LogisticRegression(solver="newton-cholesky"),
+        np.tile(features, (count, 1)),
+        included.ravel(),
+        groups=np.repeat(np.arange(count), len(features)),
+        cv=GroupKFold(min(BLIND_FOLDS, count)),
+        method="decision_function",
+    )
+    return found.reshape(included.shape)
 
 
 def _parts(canaries: Bools) -> dict[str, Bools]:
@@ -157,30 +191,41 @@ def _parts(canaries: Bools) -> dict[str, Bools]:
 
 def _gather(probe: Probe, played: Played, setting: Setting, included: Bools) -> Evidence:
     key = read_key(probe)
-    canaries = setting.canaries.numpy()
+    units = setting.privacy_units
+    canaries = setting.canaries.numpy() if units.kind == "record" else np.zeros(units.count, dtype=np.bool_)
     stream = setting.stream.child("unit", probe.name)
     signals = played.signals[key]
     crashed = played.failures.get(key, "")
     scores = None
     if signals is not None:
         try:
-            scores = _scored(probe, signals, included)
+            scores = _scored(probe, units, signals, included)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             crashed = f"{type(error).__name__}: {error}"
     if scores is not None and (gap := _gap(scores, included)):
         scores, crashed = None, gap
     if scores is not None and probe.observer.role == "client":
         # A client knows its own records; what it learns of the others' is what counts.
-        scores = np.where(setting.candidates.clients.numpy() == probe.observer.client, np.nan, scores)
+        own = setting.candidates.clients.numpy() == probe.observer.client
+        scores = np.where(_held_by(units, own), np.nan, scores)
     return Evidence(probe, scores, included, canaries, stream, crashed)
 
 
-def _scored(probe: Probe, signals: Sequence[Signals], included: Bools) -> Floats:
-    """The scores as numbers of the right shape, (F, n): nothing else may reach the statistics."""
-    scores = score_all(probe, signals, included)
-    if scores.shape != included.shape:
-        raise ValueError(f"expected scores of shape ({included.shape[1]},), got shape={scores.shape[1:]}")
-    return scores.astype(np.float64, copy=False)
+def _held_by(units: Units, own: Bools) -> Bools:
+    """Units of which a client holds any record, given its records."""
+    held = np.zeros(units.count, dtype=np.bool_)
+    held[units.of.numpy()[own]] = True
+    return held
+
+
+def _scored(probe: Probe, units: Units, signals: Sequence[Signals], included: Bools) -> Floats:
+    """The scores of the units as numbers of the right shape: nothing else may reach the statistics."""
+    of_records = units.expand(included)
+    scores = score_all(probe, signals, of_records)
+    if scores.shape != of_records.shape:
+        raise ValueError(f"expected scores of shape ({of_records.shape[1]},), got shape={scores.shape[1:]}")
+    scores = scores.astype(np.float64, copy=False)
+    return scores if units.kind == "record" else units.mean(scores)
 
 
 def _gap(scores: Floats, included: Bools) -> str:

@@ -66,7 +66,7 @@ class Played:
     """The game of one arm in one setting, as read back.
 
     Attributes:
-        included: shape (F, n): who was in.
+        included: shape (F, units): who was in.
         signals: by read key: one entry per federation, or None where no view said anything of it, or
             it could not be read.
         failures: by read key: why it could not be read, where it crashed or some views said nothing.
@@ -160,7 +160,7 @@ def run_job(job: Job) -> int:
 def read_back(jobs: Sequence[Job]) -> Played:
     """Everything the jobs of one arm and setting left behind."""
     places = [(j, f, folder) for j in jobs for f, folder in zip(j.federations, j.folders, strict=True)]
-    included = np.stack([j.setting.members(f).numpy() for j, f, _ in places])
+    included = np.stack([j.setting.units_in(f).numpy() for j, f, _ in places])
     folders = [folder for _, _, folder in places]
     signals: dict[str, tuple[Signals, ...] | None] = {}
     failures: dict[str, str] = {}

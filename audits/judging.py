@@ -8,18 +8,25 @@ from dataclasses import dataclass, replace
 from audits.document import Document
 from audits.evidence import Evidence
 from audits.policy import CheckRule, Policy
+from audits.units import PLURALS, WORDS, Kind
 from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claims
 from privfed.claims import Claim
 from reports.record import Check, Control, Limit
 
-MEANINGS = {
-    "auc": "How often this observer tells a record that was used from one that was not; 0.5 is guessing.",
-    "tpr_at_fpr": "Share of the records used that this observer names while wrongly naming at most the "
+_MEANINGS = {
+    "auc": "How often this observer tells {used} from {unused}; 0.5 is guessing.",
+    "tpr_at_fpr": "Share of the {units} used that this observer names while wrongly naming at most the "
     "stated share of the others.",
     "formal_epsilon": "Mathematical bound on what can be learnt about one unit that the claim protects; "
     "smaller is stronger.",
     "accuracy": "Share of unseen records that the delivered model classifies rightly.",
 }
+
+
+def meaning(metric: str, unit: Kind) -> str:
+    """A metric in plain words, of the privacy unit the audit asks about."""
+    used, unused = WORDS[unit]
+    return _MEANINGS[metric].format(used=used, unused=unused, units=PLURALS[unit])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,21 @@ class _Row:
         return [e for e in self.wanted if e.probe.name not in self.left_out]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One rule of a policy, and the unit the audit asks about."""
+
+    index: int
+    rule: CheckRule
+    document: Document[Policy]
+    unit: Kind
+
+
 def judge_all(
-    document: Document[Policy], arms: Sequence[Judged], controls: Sequence[Control]
+    document: Document[Policy],
+    arms: Sequence[Judged],
+    controls: Sequence[Control],
+    unit: Kind = "record",
 ) -> tuple[Check, ...]:
     """Every rule of the policy on every arm and setting it speaks about, in the order of the policy.
 
@@ -91,13 +111,14 @@ def judge_all(
     found.sort(key=lambda pair: (pair[0].index, arms.index(pair[0].arm)))
     checks = []
     for index, rule in enumerate(policy.checks):
+        asked = _Asked(index, rule, document, unit)
         mine = [(row.arm, ruling) for row, ruling in found if row.index == index]
-        checks += [_check(rule, a.setting, a.arm, x, document, index) for a, x in mine]
+        checks += [_check(asked, a.setting, a.arm, x) for a, x in mine]
         nowhere = Ruling("INCONCLUSIVE", "nothing_evaluated", "this arm was not run in this setting")
-        checks += [_check(rule, s, a, nowhere, document, index) for s, a in _not_run(rule, arms)]
+        checks += [_check(asked, s, a, nowhere) for s, a in _not_run(rule, arms)]
         if absent := _absent(rule, arms, bool(mine)):
             nothing = Ruling("INCONCLUSIVE", "nothing_evaluated", absent)
-            checks.append(_check(rule, "", "", nothing, document, index))
+            checks.append(_check(asked, "", "", nothing))
     return tuple(checks)
 
 
@@ -237,21 +258,20 @@ def _limit(rule: CheckRule, document: Document[Policy], index: int) -> Limit:
     return Limit(op=rule.limit.op, value=rule.limit.value, policy_line=line)
 
 
-def _check(
-    rule: CheckRule, setting: str, arm: str, ruling: Ruling, document: Document[Policy], index: int
-) -> Check:
+def _check(asked: _Asked, setting: str, arm: str, ruling: Ruling) -> Check:
+    rule = asked.rule
     return Check(
         id=rule.id,
         title=rule.title,
         rationale=rule.rationale,
-        meaning=MEANINGS[rule.metric.name],
+        meaning=meaning(rule.metric.name, asked.unit),
         blocking=rule.blocking,
         setting=setting,
         arm=arm,
         attack=ruling.attack,
         observer=rule.observer,
         estimate=ruling.estimate,
-        limit=_limit(rule, document, index),
+        limit=_limit(rule, asked.document, asked.index),
         verdict=ruling.verdict,
         reason_code=ruling.reason_code,
         message=ruling.message,

@@ -141,6 +141,12 @@ def ready(document: Document[Plan]) -> ReadyPlan:
                 f"expected fewer canaries than candidates ({splits[i].candidates} in setting "
                 f"{setting.id!r}), got canaries={plan.canaries}",
             )
+    if plan.canaries and plan.unit.kind != "record":
+        raise error_at(
+            document,
+            ("canaries",),
+            f"expected no canaries with unit {plan.unit.kind!r}, got canaries={plan.canaries}",
+        )
     arms = tuple(_arm(document, i, arm) for i, arm in enumerate(plan.arms))
     _check_priors(document, arms, priors)
     return ReadyPlan(plan, document, tuple(splits), tuple(priors), arms)

@@ -65,6 +65,27 @@ class SettingPlan(_Part):
     prior: Any = None
 
 
+class UnitPlan(_Part):
+    """What is in or out together, and so what the audit's verdicts are about.
+
+    `size` records make a subject; with `fresh` half of each unit's records are never trained on, and the
+    attacker holds those instead of the ones that were: they give a unit away as far as its records are alike.
+    """
+
+    kind: Literal["record", "client", "subject"] = "record"
+    size: int = Field(default=8, ge=2)
+    fresh: bool = False
+
+    @model_validator(mode="after")
+    def _several(self) -> UnitPlan:
+        """A record has no other records."""
+        if self.kind == "record" and self.fresh:
+            raise Misplaced(
+                ("fresh",), "expected fresh records of clients or subjects only, got kind='record'"
+            )
+        return self
+
+
 class DefensePlan(_Part):
     """A defence by name; `epsilon` and `delta` among its options ask for the least noise that keeps it."""
 
@@ -120,6 +141,8 @@ class Plan(_Part):
         canaries: candidates with a label made wrong on purpose, in each setting.
         policy: name of a packaged policy or path of a policy file.
         words: for text without an embedding of its own only.
+        unit: whose membership is in question.
+        attacks: the suite that is run: "standard" takes minutes, "full" has every attack there is.
     """
 
     schema_: Literal["privfed-plan/1"] = Field(alias="schema")
@@ -131,9 +154,21 @@ class Plan(_Part):
     canaries: int = Field(default=0, ge=0)
     policy: str = "restricted-api"
     words: WordsPlan | None = None
+    unit: UnitPlan = UnitPlan()
+    attacks: Literal["standard", "full"] = "standard"
     nets: Nets
     settings: tuple[SettingPlan, ...] = Field(min_length=1)
     arms: tuple[ArmPlan, ...] = Field(min_length=1)
 
 
-__all__ = ["ArmPlan", "DefensePlan", "NetPlan", "Plan", "Role", "SettingPlan", "TuningPlan", "WordsPlan"]
+__all__ = [
+    "ArmPlan",
+    "DefensePlan",
+    "NetPlan",
+    "Plan",
+    "Role",
+    "SettingPlan",
+    "TuningPlan",
+    "UnitPlan",
+    "WordsPlan",
+]

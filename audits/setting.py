@@ -16,7 +16,9 @@ from attacks.interface import Candidates
 from audits.embedding import dimension, embedded
 from audits.engine import choose
 from audits.plan import Arm, NetPlan, ReadyPlan, WordsPlan
+from audits.plan_schema import UnitPlan
 from audits.store import digest, read_json, replacing, source_digest, write_json
+from audits.units import Units, by_record, make_units
 from privfed.datasets import Dataset
 from privfed.nets import NetSpec
 from privfed.pipelines.interface import World
@@ -30,7 +32,7 @@ CALIBRATION_BATCH = 32
 SHAPING = (
     "privfed",
     "defenses",
-    *(f"audits/{name}.py" for name in ("embedding", "game", "personal", "setting")),
+    *(f"audits/{name}.py" for name in ("embedding", "game", "personal", "setting", "units")),
 )
 """Source that a federation depends on."""
 SHAPING_PACKAGES = ("numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "diffusers")
@@ -56,6 +58,7 @@ class Setting:
         device: where federations train; attacks read and score on the CPU.
         test_owners: client that each test record is of, int64, shape (test,); None unless clients are
             users of the data set.
+        units: what is in or out together; None where every record is a unit of its own.
     """
 
     id: str
@@ -69,11 +72,21 @@ class Setting:
     prior_seconds: float
     device: str = "cpu"
     test_owners: Tensor | None = None
+    units: Units | None = None
+
+    @property
+    def privacy_units(self) -> Units:
+        """What is in or out together; every candidate by itself unless the plan says otherwise."""
+        return by_record(len(self.canaries)) if self.units is None else self.units
+
+    def units_in(self, federation: int) -> Tensor:
+        """Which units are in, bool, shape (units,): independent fair coins of this federation."""
+        return self.privacy_units.drawn(self.stream.child("inclusion", federation))
 
     def members(self, federation: int) -> Tensor:
-        """Which candidates are in, bool, shape (n,): independent fair coins of this federation."""
-        draw = self.stream.child("inclusion", federation).numpy()
-        return torch.from_numpy(draw.random(len(self.canaries)) < 0.5)
+        """Which candidates are trained on, bool, shape (n,)."""
+        units = self.privacy_units
+        return self.units_in(federation)[units.of] & units.trained
 
 
 def prepare(
@@ -122,7 +135,12 @@ def prepare(
         0.0 if recalled else time.process_time() - start,
         device,
         _test_owners(split, dataset),
+        _units(plan.unit, split.owners, stream.child("units")),
     )
+
+
+def _units(plan: UnitPlan, owners: Tensor, stream: Stream) -> Units | None:
+    return None if plan.kind == "record" else make_units(plan.kind, plan.size, plan.fresh, owners, stream)
 
 
 def _test_owners(split: Split, dataset: Dataset) -> Tensor | None:
@@ -145,6 +163,7 @@ def _made_of(ready: ReadyPlan, index: int, dataset: Dataset, seed: int) -> str:
         "data": dataset.sha256,
         "split": asdict(ready.splits[index]),
         "canaries": plan.canaries,
+        "unit": plan.unit.model_dump(),
         "nets": plan.nets.model_dump(),
         "words": None if plan.words is None else plan.words.model_dump(),
         "prior": None if recipe is None else asdict(recipe),

@@ -34,12 +34,13 @@ def slices(findings: Sequence[Finding], level: float) -> tuple[Slice, ...]:
         findings: of all arms.
         level: confidence of the bounds of each division, shared by its parts.
 
-    The attack is the one with the highest AUC over all natural records of all federations.
+    The attack is the one with the highest AUC over all natural records of all federations. Units of several
+    records are not divided: their records may be of any class and client.
     """
     divided = {f.setting.id: divisions(f.setting) for f in findings}
-    rows = []
+    rows: list[Slice] = []
     for f in findings:
-        if f.arm.role != "audited":
+        if f.arm.role != "audited" or f.setting.privacy_units.kind != "record":
             continue
         for observer in OBSERVERS:
             found = strongest([e for e in f.evidence if e.probe.observer == observer], level)

@@ -337,6 +337,8 @@ class Run(Part):
         command: what to type to run it again.
         engines: training engine chosen for each net.
         modality: what the records are; text is trained on and attacked as embedded sentences.
+        units: whose membership was in question; of clients and subjects, all records are in or out together.
+        suite: which attacks were run.
         determinism: "bitwise" on CPU with the same versions, else "statistical".
     """
 
@@ -356,6 +358,8 @@ class Run(Part):
     packages: dict[str, str]
     engines: dict[str, str] = {}
     modality: Modality = "images"
+    units: Literal["record", "client", "subject"] = "record"
+    suite: Literal["standard", "full"] = "standard"
     determinism: Literal["bitwise", "statistical"]
     status: Literal["complete", "partial"] = "complete"
 

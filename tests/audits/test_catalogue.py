@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from audits.catalogue import KINDS, find, names, snake, summary
-from audits.coverage import probes
+from audits.coverage import every
 
 EXPECTED = {
     "attacks": {
@@ -54,7 +54,7 @@ def test_no_interface_or_private_class_is_listed() -> None:
 
 
 def test_every_attack_is_played() -> None:
-    assert {snake(type(p.attack).__name__) for p in probes()} == set(names("attacks"))
+    assert {snake(type(p.attack).__name__) for p in every("images")} == set(names("attacks"))
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

@@ -8,17 +8,32 @@ import pytest
 import torch
 
 from audits.absence import why_absent
-from audits.coverage import CLIENT, MODEL, SERVER, SYNTHETIC, Probe, left_out, probes
+from audits.coverage import (
+    CLIENT,
+    IMAGE_ONLY,
+    KNOWN_TO_SERVER,
+    MODEL,
+    SERVER,
+    SYNTHETIC,
+    Probe,
+    Scope,
+    every,
+    left_out,
+    probes,
+)
 from privfed.nets import NetSpec, Params, initial, representation_of
 from privfed.release import CLIENTS, PUBLIC, Observer, Release, Transcript, client_name
 
+MODALITIES: tuple[Any, ...] = ("images", "text")
+SUITES: tuple[Any, ...] = ("standard", "full")
+UNITS: tuple[Any, ...] = ("record", "client", "subject")
 SPEC = NetSpec("mlp", 1, 6, 4, width=8, depth=1)
 WHOLE = initial(SPEC, torch.Generator().manual_seed(0))
 PART = representation_of(SPEC, WHOLE)
 
 
 def probe(name: str, observer: Observer) -> Probe:
-    return next(p for p in probes() if (p.name, p.observer) == (name, observer))
+    return next(p for p in every("images") if (p.name, p.observer) == (name, observer))
 
 
 def transcript(update: Params | None, broadcast: Params, large: Params = WHOLE) -> Transcript:
@@ -29,30 +44,51 @@ def transcript(update: Params | None, broadcast: Params, large: Params = WHOLE) 
     return Transcript(tuple(releases), {"surrogate": SPEC, "large": SPEC})
 
 
-def test_sentences_meet_every_attack_but_those_through_an_image_prior() -> None:
-    assert [p.name for p in left_out("text")] == ["distil-and-test"]
-    assert left_out("images") == ()
-    images = {(p.name, p.observer) for p in probes("images")}
-    text = {(p.name, p.observer) for p in (*probes("text"), *left_out("text"))}
-    assert images == text
+TEXT = Scope("text", "full")
+FULL = Scope(suite="full")
+
+
+def test_sentences_meet_every_attack_but_those_on_images_alone() -> None:
+    assert {p.name for p, _ in left_out(TEXT)} == {p.name for p in every("text") if p.image_only}
+    assert {reason for _, reason in left_out(TEXT)} == {IMAGE_ONLY}
+    assert "distil-and-test" in {p.name for p, _ in left_out(TEXT)}
+    assert left_out(FULL) == ()
+    assert {(p.name, p.observer) for p in every("images")} == {(p.name, p.observer) for p in every("text")}
+
+
+def test_whatever_the_scope_every_attack_is_run_or_left_out_with_a_reason() -> None:
+    for scope in (Scope(m, s, u) for m in MODALITIES for s in SUITES for u in UNITS):
+        run, rest = probes(scope), left_out(scope)
+        assert [*run, *(p for p, _ in rest)] != []
+        assert {(p.name, p.observer) for p in (*run, *(p for p, _ in rest))} == {
+            (p.name, p.observer) for p in every(scope.modality)
+        }
+        assert len(run) + len(rest) == len(every(scope.modality))
+        assert all(reason for _, reason in rest)
+
+
+def test_the_server_is_not_asked_which_clients_take_part() -> None:
+    of_clients = Scope(unit="client", suite="full")
+    assert {p.observer.role for p in probes(of_clients)} == {"client", "outsider"}
+    assert KNOWN_TO_SERVER in {reason for _, reason in left_out(of_clients)}
 
 
 def test_what_was_generated_is_called_what_it_is() -> None:
     for modality, called in (("images", "synthetic images"), ("text", "synthetic sentences (embeddings)")):
-        found = {p.artefact for p in probes(modality) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
+        found = {p.artefact for p in every(modality) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
         assert found == {called}
 
 
 @pytest.mark.parametrize("modality", ["images", "text"])
 def test_no_two_attacks_of_one_observer_share_a_name(modality: Any) -> None:
     """A rule is judged on its attacks by name: of two with one name, one would go unjudged."""
-    names = [(p.name, p.observer.label) for p in probes(modality)]
+    names = [(p.name, p.observer.label) for p in every(modality)]
     assert len(set(names)) == len(names)
 
 
 def test_probes_differ_between_modalities_in_words_alone() -> None:
     """What is read has the same address, so that a federation's signals do not depend on the words."""
-    pairs = zip(probes("text"), [p for p in probes("images") if not p.image_only], strict=True)
+    pairs = zip(every("text"), every("images"), strict=True)
     assert all(repr(a.attack) == repr(b.attack) for a, b in pairs)
 
 

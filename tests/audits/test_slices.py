@@ -14,6 +14,7 @@ from attacks.loss import LossThreshold
 from audits.coverage import MODEL, Probe
 from audits.evidence import Evidence
 from audits.slices import divisions, outliers, slices
+from audits.units import by_record
 from privfed.randomness import Stream
 from privfed.records import Records
 
@@ -33,7 +34,8 @@ def candidates() -> Candidates:
 
 
 def setting(canaries: int = 0) -> Any:
-    return SimpleNamespace(id="s", candidates=candidates(), canaries=torch.arange(N) < canaries)
+    known = {"candidates": candidates(), "canaries": torch.arange(N) < canaries}
+    return SimpleNamespace(id="s", privacy_units=by_record(N), **known)
 
 
 def finding(where: Any, seed: int, shift: Any) -> Any:

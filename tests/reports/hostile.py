@@ -23,7 +23,7 @@ TEXTS = (
 # What is a choice between fixed words, or steers how a number is drawn, stays as it is.
 FIXED = {
     *("schema_version", "verdict", "status", "kind", "role", "op", "scope", "determinism"),
-    *("metric", "reason_code", "modality", "by"),
+    *("metric", "reason_code", "modality", "by", "units", "suite"),
 }
 
 
