@@ -18,7 +18,10 @@ from privfed.release import Release, View
 
 Artefact = Literal["update", "aggregate", "personal", "surrogate", "large"]
 Read = Callable[[tuple[Release, ...], Records, Records], tuple[Floats, Floats]]
-"""Signals of (models, members, population): shapes (models, n) and (models, z), NaN where unknown."""
+"""Signals of (models, members, population): shapes (models, n) and (models, z), NaN where unknown.
+
+A last axis, where there is one, holds several numbers a model.
+"""
 
 QUERIES = 16
 """Times a model is asked about a record, where its answers vary; noise goes down by the root of that."""
@@ -85,35 +88,41 @@ def queried(view: View, artefact: Artefact, inputs: Tensor, stream: Stream) -> T
 
 
 def laid_out(
-    artefact: Artefact, releases: tuple[Release, ...], candidates: Candidates, read: Read
+    artefact: Artefact, releases: tuple[Release, ...], candidates: Candidates, read: Read, width: int = 1
 ) -> Signals:
-    """Signals of the models: one query a round where they belong to a client, one a release where not.
+    """Signals of the models: `width` queries a round where they belong to a client, a release where not.
 
-    A candidate is looked up in the models of its own client only, NaN in rounds without one.
+    A candidate is looked up in the models of its own client only, NaN in rounds without one. Of several
+    numbers a model, those of one model stand side by side.
     """
     if artefact not in _OF_CLIENTS:
-        members, population = read(releases, candidates.records, candidates.population)
-        return Signals(
-            members.T, population.T[..., np.newaxis], np.zeros(len(candidates.records), dtype=np.int64)
-        )
+        members, population = (_rows(v) for v in read(releases, candidates.records, candidates.population))
+        return Signals(members, population[..., np.newaxis], np.zeros(len(members), dtype=np.int64))
     # Columns stand for the clients that have candidates, whichever took part: the shape must not
     # depend on the federation.
     owners = candidates.clients.cpu().numpy().astype(np.int64)
     rounds = sorted({r.round for r in releases})
     clients = int(owners.max(initial=-1)) + 1
-    of_candidates = np.full((len(owners), len(rounds)), np.nan)
-    of_population = np.full((len(candidates.population), len(rounds), clients), np.nan)
+    of_candidates = np.full((len(owners), len(rounds) * width), np.nan)
+    of_population = np.full((len(candidates.population), len(rounds) * width, clients), np.nan)
     for client, own in _by_owner(releases).items():
         if client >= clients:
             continue
         mine = np.flatnonzero(owners == client)
-        columns = np.searchsorted(rounds, [r.round for r in own])
+        first = np.searchsorted(rounds, [r.round for r in own]) * width
+        columns = (first[:, np.newaxis] + np.arange(width)).ravel()
         members, population = read(
             own, candidates.records.take(torch.from_numpy(mine)), candidates.population
         )
-        of_candidates[np.ix_(mine, columns)] = members.T
-        of_population[:, columns, client] = population.T
+        of_candidates[np.ix_(mine, columns)] = _rows(members)
+        of_population[:, columns, client] = _rows(population)
     return Signals(of_candidates, of_population, owners)
+
+
+def _rows(values: Floats) -> Floats:
+    """A row a record: (models, n) -> (n, models), (models, n, k) -> (n, models * k)."""
+    rows: Floats = values.swapaxes(0, 1).reshape(values.shape[1], -1)
+    return rows
 
 
 def _by_owner(releases: tuple[Release, ...]) -> dict[int, tuple[Release, ...]]:

@@ -7,10 +7,12 @@ The signal is the logit-scaled confidence of Carlini et al. (2022, section IV.C)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attacks._models import Artefact, answering, check_artefact, laid_out, queried, released
 from attacks._releases import stack, with_head
@@ -20,6 +22,9 @@ from privfed.nets import NetSpec, Params, forward
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import Release, View
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""Logits (M, n, classes) and labels (n,) to one number a model and record (M, n), or k (M, n, k)."""
 
 _ELEMENTS = 1 << 22  # activations held at once: 16 MB of float32, about a last-level cache
 
@@ -48,43 +53,78 @@ class ModelConfidence:
 
         Weights that lack their head and nothing else are no models; any others must be whole.
         """
-        found = released(view, self.artefact)
-        if found is None:
-            return self._asked(view, candidates, stream)
-        spec, releases = found
-        whole = with_head(releases, spec)
-
-        def read(own: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
-            params = stack(own, spec)
-            return confidences(spec, params, members), confidences(spec, params, population)
-
-        return laid_out(self.artefact, whole, candidates, read) if whole else None
-
-    def _asked(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
-        """The same of a model that answers and is not handed out; None where there is none."""
-        spec = answering(view, self.artefact)
-        if spec is None:
-            return None
-
-        def read(_: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
-            return (
-                _of_answers(spec, view, self.artefact, members, stream.child("candidates")),
-                _of_answers(spec, view, self.artefact, population, stream.child("population")),
-            )
-
-        return laid_out(self.artefact, (), candidates, read)
+        return measured(self.artefact, logit_confidence, view, candidates, stream)
 
 
-def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
-    """Logit-scaled confidence of M stacked models on the same records.
+def measured(
+    artefact: Artefact,
+    measure: Measure,
+    view: View,
+    candidates: Candidates,
+    stream: Stream,
+    width: int = 1,
+) -> Signals | None:
+    """What `measure` makes of the logits of every model of that name, laid out as `ModelConfidence` says.
+
+    Args:
+        artefact: as in `ModelConfidence`.
+        measure: computed in float64 on the logits, or on the answers of a model that only answers.
+        view: what was seen.
+        candidates: whom the models are run on.
+        stream: of the noise on answers.
+        width: numbers a model and record; those of one model stand side by side.
+
+    Returns:
+        None without such models, heads or rival classes.
+    """
+    found = released(view, artefact)
+    if found is None:
+        return _asked(artefact, measure, view, candidates, stream, width)
+    spec, releases = found
+    whole = with_head(releases, spec)
+
+    def read(own: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
+        params = stack(own, spec)
+        return confidences(spec, params, members, measure), confidences(spec, params, population, measure)
+
+    return laid_out(artefact, whole, candidates, read, width) if whole else None
+
+
+def _asked(
+    artefact: Artefact,
+    measure: Measure,
+    view: View,
+    candidates: Candidates,
+    stream: Stream,
+    width: int,
+) -> Signals | None:
+    """The same of a model that answers and is not handed out; None where there is none."""
+    spec = answering(view, artefact)
+    if spec is None:
+        return None
+
+    def answers(records: Records, name: str) -> Floats:
+        return _of_answers(spec, view, artefact, records, stream.child(name), measure)
+
+    def read(_: tuple[Release, ...], members: Records, population: Records) -> tuple[Floats, Floats]:
+        return answers(members, "candidates"), answers(population, "population")
+
+    return laid_out(artefact, (), candidates, read, width)
+
+
+def confidences(
+    spec: NetSpec, params: Params, records: Records, measure: Measure = logit_confidence
+) -> Floats:
+    """Logit-scaled confidence, or another measure, of M stacked models on the same records.
 
     Args:
         spec: the architecture of all models.
         params: by name, each of shape (M, ...).
         records: n records that fit the net.
+        measure: of logits and labels.
 
     Returns:
-        Shape (M, n); NaN where a model's logits are not finite.
+        Shape (M, n), or (M, n, k) for a measure of k numbers; NaN where a model's logits are not finite.
 
     Raises:
         ValueError: when inputs or labels do not fit the net.
@@ -92,22 +132,26 @@ def confidences(spec: NetSpec, params: Params, records: Records) -> Floats:
     _check_records(spec, records)
     models, device = next((len(p), p.device) for p in params.values())
     step = _step(spec, models)
-    parts = [_chunk(spec, params, records, slice(i, i + step), device) for i in range(0, len(records), step)]
-    phi = torch.cat(parts, 1).numpy() if parts else np.empty((models, 0))
+    # Without records one empty chunk, so that the shape is that of the measure.
+    starts = range(0, max(len(records), 1), step)
+    parts = [_chunk(spec, params, records, slice(i, i + step), measure, device) for i in starts]
+    phi = torch.cat(parts, 1).numpy()
     return np.where(np.isfinite(phi), phi, np.nan)
 
 
-def _of_answers(spec: NetSpec, view: View, artefact: Artefact, records: Records, stream: Stream) -> Floats:
-    """Logit-scaled confidence as answered, shape (1, n)."""
+def _of_answers(
+    spec: NetSpec, view: View, artefact: Artefact, records: Records, stream: Stream, measure: Measure
+) -> Floats:
+    """The measure of what is answered, shape (1, n) or (1, n, k)."""
     _check_records(spec, records)
     step = _step(spec, 1)
     parts = [
-        logit_confidence(queried(view, artefact, inputs, stream.child(i)).cpu(), labels.cpu())
+        measure(queried(view, artefact, inputs, stream.child(i)).cpu().unsqueeze(0), labels.cpu())
         for i, (inputs, labels) in enumerate(
             zip(records.inputs.split(step), records.labels.split(step), strict=True)
         )
     ]
-    return torch.cat(parts).numpy()[np.newaxis]
+    return torch.cat(parts, 1).numpy()
 
 
 def _step(spec: NetSpec, models: int) -> int:
@@ -116,11 +160,13 @@ def _step(spec: NetSpec, models: int) -> int:
 
 
 @torch.no_grad()
-def _chunk(spec: NetSpec, params: Params, records: Records, at: slice, device: torch.device) -> torch.Tensor:
+def _chunk(
+    spec: NetSpec, params: Params, records: Records, at: slice, measure: Measure, device: torch.device
+) -> Tensor:
     models = len(next(iter(params.values())))
     inputs = records.inputs[at].to(device)
     logits = forward(spec, params, inputs.expand(models, *inputs.shape))
-    return logit_confidence(logits, records.labels[at].to(device)).cpu()
+    return measure(logits, records.labels[at].to(device)).cpu()
 
 
 def _check_records(spec: NetSpec, records: Records) -> None:
