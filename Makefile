@@ -12,7 +12,7 @@ STAMP = $(VENV)/.installed
 # An audit that ran is a success here whatever it found: passed, policy violated, inconclusive.
 RAN = case $$code in 0 | 1 | 3) ;; *) exit $$code ;; esac
 
-.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark benchmark-personalisation clean
+.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark benchmark-personalisation benchmark-attacks clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ benchmark: $(STAMP) ## Print speed ratios measured side by side on this machine
 
 benchmark-personalisation: $(STAMP) ## Train personalised methods side by side on three tasks (hours)
 	$(BIN)/python -m audits.personalisation $(ARGS)
+
+benchmark-attacks: $(STAMP) ## Run every attack on three pipelines and write the table of docs/attacks.md (hours)
+	$(BIN)/python -m audits.attack_table $(ARGS)
 
 clean: ## Remove the environment, caches and build products; runs/ and trained federations stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -104,8 +104,14 @@ def audit(request: Request, steps: Steps) -> Record:
     return _record(ready, policy, run, scope_of(request), findings, checked, checks, settings, root)
 
 
-def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding]]:
-    """Every setting, and what every arm shows in each; runs what is not yet in the store."""
+def measure(request: Request, steps: Steps, decoys: bool = True) -> tuple[list[Setting], list[Finding]]:
+    """Every setting, and what every arm shows in each; runs what is not yet in the store.
+
+    Args:
+        request: what to run.
+        steps: what to tell the person who waits.
+        decoys: whether audited arms are also scored on membership that never was.
+    """
     ready, root = request.ready, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
@@ -123,11 +129,11 @@ def measure(request: Request, steps: Steps) -> tuple[list[Setting], list[Finding
     steps.judging()
     pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
     scored = Parallel(n_jobs=request.workers)(
-        delayed(_scored)(s, a, work[s.id, a.id], selected, root) for s, a in pairs
+        delayed(_scored)(s, a, work[s.id, a.id], selected, root, decoys) for s, a in pairs
     )
     findings = [
-        Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), evidence, decoys)
-        for (s, a), (evidence, decoys) in zip(pairs, scored, strict=True)
+        Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), evidence, never)
+        for (s, a), (evidence, never) in zip(pairs, scored, strict=True)
     ]
     return settings, findings
 
@@ -178,14 +184,19 @@ def _attacks(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 
 def _scored(
-    setting: Setting, arm: Arm, jobs: tuple[Job, ...], selected: Sequence[Probe], root: Path
+    setting: Setting,
+    arm: Arm,
+    jobs: tuple[Job, ...],
+    selected: Sequence[Probe],
+    root: Path,
+    decoys: bool,
 ) -> tuple[tuple[Evidence, ...], tuple[Evidence, ...]]:
     """What every probe finds of one arm in one setting, and the same on membership that never was."""
     torch.set_num_threads(1)
     played = read_back(jobs)
     return (
         tuple(gather(p, played, setting, root) for p in selected),
-        tuple(decoy(p, played, setting) for p in selected) if arm.role == "audited" else (),
+        tuple(decoy(p, played, setting) for p in selected) if decoys and arm.role == "audited" else (),
     )
 
 
