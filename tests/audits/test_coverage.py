@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from attacks.loss import LossThreshold
 from audits.absence import why_absent
 from audits.coverage import (
     CLIENT,
     IMAGE_ONLY,
     KNOWN_TO_SERVER,
     MODEL,
+    OBSERVERS,
     SERVER,
     SYNTHETIC,
     Probe,
@@ -30,6 +32,10 @@ UNITS: tuple[Any, ...] = ("record", "client", "subject")
 SPEC = NetSpec("mlp", 1, 6, 4, width=8, depth=1)
 WHOLE = initial(SPEC, torch.Generator().manual_seed(0))
 PART = representation_of(SPEC, WHOLE)
+
+
+class BrandNew(LossThreshold):
+    """Score records in a way of its own."""
 
 
 def probe(name: str, observer: Observer) -> Probe:
@@ -75,7 +81,7 @@ def test_the_server_is_not_asked_which_clients_take_part() -> None:
 
 def test_what_was_generated_is_called_what_it_is() -> None:
     for modality, called in (("images", "synthetic images"), ("text", "synthetic sentences (embeddings)")):
-        found = {p.artefact for p in every(modality) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
+        found = {p.artefact for p in probes(Scope(modality)) if p.observer == SYNTHETIC}  # type: ignore[arg-type]
         assert found == {called}
 
 
@@ -115,3 +121,15 @@ def test_the_reason_names_what_is_missing(
     name: str, observer: Observer, seen: Transcript, has_prior: bool, reason: str
 ) -> None:
     assert why_absent(probe(name, observer), seen, has_prior).startswith(reason)
+
+
+def test_an_attack_that_nobody_listed_is_run_by_every_observer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file in the folder is enough: its default attack is in the full suite."""
+    every.cache_clear()
+    monkeypatch.setattr("audits.catalogue.names", lambda kind: {"brand_new": BrandNew})
+    try:
+        found = [p for p in every("images") if isinstance(p.attack, BrandNew)]
+    finally:
+        every.cache_clear()
+    assert [p.observer for p in found] == list(OBSERVERS)
+    assert {(p.name, p.standard) for p in found} == {("brand new", False)}
