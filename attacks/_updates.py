@@ -147,6 +147,30 @@ def rebuilt(
     return Reconstruction(records, clients[real], objective.repeat(count)[real.numpy()], work, stopped)
 
 
+def rebuilt_each(
+    found: Sequence[Movement],
+    shape: tuple[int, ...],
+    parts: Sequence[tuple[Tensor, Tensor, Tensor]],
+    work: int,
+    stopped: bool,
+) -> Reconstruction:
+    """What came out of L movements, each with as many records as it gave, as one reconstruction.
+
+    Args:
+        found: the movements.
+        shape: of one record.
+        parts: of each movement: records (m, *shape), labels (m,) and objectives (m,).
+        work: spent in all.
+        stopped: whether the attack ended by its own rule.
+    """
+    dtype = next(iter(found[0].start.values())).dtype
+    inputs = torch.cat([x.detach().cpu().to(dtype).reshape(-1, *shape) for x, _, _ in parts])
+    labels = torch.cat([y.cpu() for _, y, _ in parts])
+    objective = torch.cat([o.detach().double().cpu() for _, _, o in parts])
+    clients = torch.cat([torch.full((len(y),), m.client) for m, (_, y, _) in zip(found, parts, strict=True)])
+    return Reconstruction(Records(inputs, labels), clients, objective.numpy(), work, stopped)
+
+
 def _confidence(spec: NetSpec, movement: Movement, known: Known) -> Floats:
     inputs = known.population.inputs.to(movement.start[head_names(spec)[1]])
     if not len(inputs):
