@@ -23,14 +23,18 @@ SPEC = NetSpec("mlp", channels=1, size=4, classes=3, width=64, depth=1)
 N, FEDERATIONS = 40, 12
 
 
+def blocks() -> list[str]:
+    """The Python code of the page."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
     """The code block as a module of its own."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
-    module = ModuleType("calibrated_margin")
+    module = ModuleType("attacks.calibrated_margin")
     sys.modules[module.__name__] = module  # dataclasses look their module up
-    exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)
+    exec(compile(blocks()[0], "CONTRIBUTING.md", "exec"), module.__dict__)
     yield module
     del sys.modules[module.__name__]
 
@@ -94,3 +98,11 @@ def test_example_says_when_there_is_nothing_to_read(example: ModuleType, candida
 
 def test_example_states_its_configuration(example: ModuleType) -> None:
     assert repr(example.CalibratedMargin()) == "CalibratedMargin(observation=Margin(name='large'))"
+
+
+def test_the_golden_test_beside_it_holds(example: ModuleType) -> None:
+    module = ModuleType("test_calibrated_margin")
+    exec(compile(blocks()[1], "CONTRIBUTING.md", "exec"), module.__dict__)
+    found = [f for name, f in vars(module).items() if name.startswith("test_")]
+    assert len(found) == 1
+    found[0]()
