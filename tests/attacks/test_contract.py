@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import attacks
+from attacks.augmented import Augmented
 from attacks.class_mean import ClassMean, ClassMeanDistance
 from attacks.confidence import ModelConfidence
 from attacks.generator_samples import GeneratorSamples
@@ -25,6 +26,8 @@ from attacks.loss import LossThreshold
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
 from attacks.representation import RepresentationConfidence
 from attacks.rmia import Rmia
+from attacks.soft_margin import SoftMarginConfidence
+from attacks.source_inference import ClientConfidence
 from privfed.randomness import Stream
 from tests.attacks.federations import candidates, extract, federations, play, server_view
 from tests.attacks.simulation import auc, bernoulli, chance_width, game, mean_interval
@@ -57,6 +60,7 @@ CONFIGURED: list[MembershipAttack] = [
         for o in (RepresentationConfidence(), RepresentationConfidence("update"))
     ),
     Lira(observation=ModelConfidence("personal")),
+    Lira(observation=ClientConfidence()),
     *(
         a(observation=o)
         for a in (NearestNeighbour, CalibratedNearest)
@@ -66,6 +70,8 @@ CONFIGURED: list[MembershipAttack] = [
     Lira(variance="per_record"),
     Lira(observation=NearestSynthetic()),
     Rmia(mode="offline"),
+    *(Rmia(observation=SoftMarginConfidence(o)) for o in ("large", "update")),
+    Lira(observation=Augmented()),
 ]
 every_attack = pytest.mark.parametrize("attack", CONFIGURED, ids=repr)
 
