@@ -94,8 +94,8 @@ def run(
     for round in range(pipeline.rounds):
         broadcasts = [broadcast(pipeline, world, s) for s in states]
         jobs = [
-            _jobs(f, dict(b.tensors), own, round, _share(pipeline, round), world.hooks.poisson)
-            for f, b, own in zip(federations, broadcasts, kept, strict=True)
+            _told(s, _jobs(f, dict(b.tensors), own, round, _share(pipeline, round), world.hooks.poisson))
+            for s, f, b, own in zip(states, federations, broadcasts, kept, strict=True)
         ]
         messages = iter(pipeline.client_round(world, [j for js in jobs for j in js]))
         inboxes = []
@@ -185,6 +185,12 @@ def _jobs(
         )
         for k in taking_part
     ]
+
+
+def _told(state: ServerState, jobs: list[ClientJob]) -> list[ClientJob]:
+    """The jobs with what went to all clients beside the broadcast."""
+    sent = tuple(r for r in state.kept if r.receiver == CLIENTS)
+    return [replace(j, received=sent) for j in jobs] if sent else jobs
 
 
 def _charged(

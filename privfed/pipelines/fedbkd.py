@@ -25,7 +25,14 @@ from privfed.generator import (
     train_generator,
 )
 from privfed.nets import Params, head_of, representation_of
-from privfed.pipelines._bidirectional import Distillation, Exchange, to_global, to_locals
+from privfed.pipelines._bidirectional import (
+    Distillation,
+    Exchange,
+    Lesson,
+    to_consensus,
+    to_global,
+    to_locals,
+)
 from privfed.pipelines._client_side import distil_at_clients, own_model
 from privfed.pipelines._global_head import (
     SHARED_HEAD,
@@ -43,6 +50,7 @@ from privfed.pipelines._local import (
     publish_synthetic,
     updates,
 )
+from privfed.pipelines._logits import DISCLOSED, SHARED_BANK, agreed, own_logits, shared_bank
 from privfed.pipelines.fedavg import Weighting
 from privfed.pipelines.fedrep import SGD, train_locally, upload
 from privfed.pipelines.interface import (
@@ -59,6 +67,7 @@ from privfed.release import PUBLIC, SERVER, Kind, Release, client_name
 from privfed.training import Recipe
 
 Side = Literal["server", "client"]
+Channel = Literal["features", "logits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,11 @@ class FedBKD:
             only); "federated" = clients also train and upload a copy of the broadcast head.
         planted: the control with a leak: clients upload their records and the generator is trained
             to reproduce them.
+        exchange: how the global model learns from local ones: "features" = the server reads them off the
+            uploaded models (as published); "logits" = the server sends its records to all clients, who
+            send back logits on them in the next round; their mean is distilled into the global model,
+            head and all (side "server" only).
+        temperature: of those logits. The published scripts pass 10, which no loss of theirs reads.
     """
 
     rounds: int = 6
@@ -97,10 +111,12 @@ class FedBKD:
     share_heads: bool = True
     global_head: GlobalHead = "averaged"
     planted: bool = False
+    exchange: Channel = "features"
+    temperature: float = 10.0
 
     def __post_init__(self) -> None:
         check_participation(self.rounds, self.fraction)
-        for name, choices in (("side", Side), ("global_head", GlobalHead)):
+        for name, choices in (("side", Side), ("global_head", GlobalHead), ("exchange", Channel)):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 raise ValueError(f"expected {name} to be one of {known}, got {name}={getattr(self, name)!r}")
@@ -113,6 +129,12 @@ class FedBKD:
             )
         if self.planted and (self.generator is None or self.side == "client"):
             raise ValueError("expected a generator and side 'server' for a planted leak, got planted=True")
+        if self.exchange == "logits" and (self.generator is None or self.side == "client"):
+            raise ValueError(
+                "expected a generator and side 'server' for that exchange, got exchange='logits'"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"expected temperature > 0, got temperature={self.temperature}")
 
     @property
     def trainings(self) -> int:
@@ -124,12 +146,13 @@ class FedBKD:
 
     @property
     def outside_claim(self) -> tuple[str, ...]:
-        """Label sets and counts, which no noise on the models covers."""
+        """Label sets, counts and logits, which no noise on the models covers."""
         labels = ("set of labels of each client",) if self._sends_labels else ()
         if self.side == "client" and self.generator is not None:
             labels = ("set of labels of each client, which chooses what it distils at home",)
         counts = ("number of records of each client",) if self.weighting == "records" else ()
-        return (*labels, *counts, *(("raw records of the clients",) if self.planted else ()))
+        logits = (DISCLOSED,) if self.exchange == "logits" else ()
+        return (*labels, *counts, *logits, *(("raw records of the clients",) if self.planted else ()))
 
     @property
     def uploads(self) -> int:
@@ -194,7 +217,8 @@ class FedBKD:
             models = [spent.value for spent in trained]
             messages = with_shared_heads(world, self.representation, jobs, models, messages)
         return [
-            replace(m, releases=m.releases + self._extras(j)) for m, j in zip(messages, jobs, strict=True)
+            replace(m, releases=m.releases + self._extras(j) + own_logits(world, j, spent.value))
+            for m, j, spent in zip(messages, jobs, trained, strict=True)
         ]
 
     def server_round(
@@ -259,7 +283,8 @@ class FedBKD:
         )
         records = synthesise(world.surrogate, params, bank, recipe.mode)
         memory = remember(world.surrogate, state.memory, inbox)
-        return _Generated(clients, params, records, memory)
+        sent = [r for r in state.kept if r.name == SHARED_BANK]
+        return _Generated(clients, params, records, memory, agreed(sent, inbox, self.distillation.covering))
 
     def _distil(
         self,
@@ -279,15 +304,26 @@ class FedBKD:
         ends = []
         for state, g, stream in zip(states, made, streams, strict=True):
             personal = [(c.index, next(learnt)) for c in g.clients]
-            running = state.surrogate
-            for c in g.clients:
-                # The teacher is the local model as it was uploaded, not as it was just distilled.
-                taught = Exchange(running, c.model.params, self._read(g, c))
-                running = to_global(world.surrogate, self.distillation, running, taught)
+            running = self._taught(world, state.surrogate, g)
             running = {**running, **self._global_head(world, running, g, stream)}
-            kept = (*_server_side(state.round - 1, g), *_deliveries(state.round - 1, personal))
+            round = state.round - 1
+            asks = self.exchange == "logits" and round < self.rounds - 1
+            told = (shared_bank(round, g.records),) if asks else ()
+            kept = (*_server_side(round, g), *told, *_deliveries(round, personal))
             ends.append(replace(state, surrogate=running, synthetic=g.records, memory=g.memory, kept=kept))
         return ends
+
+    def _taught(self, world: World, running: Params, made: _Generated) -> Params:
+        """The averaged model after it learnt from the local ones."""
+        spec, how = world.surrogate, self.distillation
+        if self.exchange == "logits":
+            lesson = made.lesson
+            return running if lesson is None else to_consensus(spec, how, running, lesson, self.temperature)
+        for c in made.clients:
+            # The teacher is the local model as it was uploaded, not as it was just distilled.
+            taught = Exchange(running, c.model.params, self._read(made, c))
+            running = to_global(spec, how, running, taught)
+        return running
 
     def _read(self, made: _Generated, client: _Client) -> Records:
         if self.distillation.covering == "all":
@@ -312,12 +348,13 @@ class _Client:
 
 @dataclass(frozen=True, slots=True)
 class _Generated:
-    """What the server made in a round: the order of the clients, generator, records, memory."""
+    """What the server made in a round: the order of the clients, generator, records, memory, logits."""
 
     clients: tuple[_Client, ...]
     params: Params
     records: Records
     memory: Params
+    lesson: Lesson | None
 
 
 def _clients(inbox: Sequence[Release], stream: Stream) -> tuple[_Client, ...]:

@@ -56,6 +56,7 @@ class ClientJob:
         records: the client's own.
         stream: its randomness.
         kept: what the client kept from earlier rounds; it never leaves the client.
+        received: what the server sent to all clients after the last round, beside the broadcast.
     """
 
     client: int
@@ -64,6 +65,7 @@ class ClientJob:
     records: Records
     stream: Stream
     kept: Params = field(default_factory=dict)
+    received: tuple[Release, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ OPTIONS: list[Pipeline] = [
     FedAvg(weighting="equal"),
     FedAvgFineTuned(part="whole"),
     FedBKD(side="client", share_heads=False),
+    FedBKD(exchange="logits"),
     FedDGM(label_mode="held", accumulate=True),
     FedDGM(initial="real"),
     FedDGM(target="aggregate"),

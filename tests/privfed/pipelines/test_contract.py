@@ -47,9 +47,9 @@ from tests.privfed.pipelines.worlds import (
 
 SERVERS_OWN = {"client_images", "client_latents", "bank", "latents", "aggregate"}
 SUMS = {"votes", "embedding"}
-ASKED = {"candidates", "frequencies"}
+ASKED = {"candidates", "frequencies", "shared_bank"}
 KNOWN = {"surrogate", "update", "large", "synthetic", "generator", "personal", *SERVERS_OWN, *SUMS, *ASKED}
-DISCLOSED = {"count", "labels", "raw_images", "raw_records"}
+DISCLOSED = {"count", "labels", "logits", "raw_images", "raw_records"}
 
 
 @pytest.fixture
