@@ -123,4 +123,6 @@ def _on_tasks(defense: str, hook: Any, others: Sequence[Any]) -> str:
         return f"expected no {defense} beside a defence that clips record by record: it mixes records"
     if clips and getattr(hook, "changes_loss", False):
         return f"expected no {defense} beside a defence that trains by a loss of its own: it would do nothing"
+    if clips and getattr(hook, "decides_on_records", False):
+        return f"expected weights_only of {defense} beside a defence with a claim for records, got false"
     return ""

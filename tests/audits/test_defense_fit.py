@@ -253,3 +253,10 @@ def test_what_a_private_training_leaves_no_room_for(
     text = f"expected no {name} beside a defence {reason}"
     refused(tmp_path, "fedavg", FEDAVG, [("dp_sgd", DP_SGD), (name, knobs)], 1, text)
     read(tmp_path, "fedavg", FEDAVG, (name, knobs), ("local_noise", LOCAL))
+
+
+def test_a_refusal_that_looks_at_records_is_outside_a_claim_for_them(tmp_path: Path) -> None:
+    text = "expected weights_only of model_inspection beside a defence with a claim for records, got false"
+    refused(tmp_path, "fedavg", FEDAVG, [("dp_sgd", DP_SGD), ("model_inspection", "{}")], 1, text)
+    read(tmp_path, "fedavg", FEDAVG, ("dp_sgd", DP_SGD), ("model_inspection", "{weights_only: true}"))
+    read(tmp_path, "fedavg", FEDAVG, ("model_inspection", "{}"), ("local_noise", LOCAL))

@@ -22,6 +22,7 @@ from defenses.dp_sgd import DpSgd
 from defenses.label_smoothing import LabelSmoothing
 from defenses.local_noise import LocalNoise
 from defenses.mixup import MixUp
+from defenses.model_inspection import ModelInspection
 from defenses.noisy_latents import NoisyLatents
 from defenses.noisy_logits import NoisyLogits
 from defenses.noisy_sum import NoisySum
@@ -63,6 +64,7 @@ EXAMPLES = (
     SecureAggregation(minimum=2),
     LabelSmoothing(smoothing=-0.1),
     MixUp(alpha=0.4),
+    ModelInspection(),
     RoundedConfidences(decimals=2),
     NoisyLogits(deviation=0.5),
     NoisyLatents(deviation=0.5),
@@ -75,6 +77,7 @@ NONE_AT_ANY_SETTING = (
     SecureAggregation,
     LabelSmoothing,
     MixUp,
+    ModelInspection,
     RoundedConfidences,
     NoisyLogits,
     NoisyLatents,
