@@ -9,7 +9,7 @@ thing share one extraction.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -76,6 +76,7 @@ class References:
     included: Bools
 
 
+@runtime_checkable
 class Observation(Protocol):
     """Turns a view into numbers about each record; a frozen value, its fields are its knobs.
 
@@ -135,6 +136,7 @@ class Reconstruction:
     stopped_early: bool
 
 
+@runtime_checkable
 class ReconstructionAttack(Protocol):
     """Rebuilds private records from a view; a frozen value, its fields are its knobs and its budget."""
 
@@ -154,6 +156,7 @@ class Inference:
     values: Floats
 
 
+@runtime_checkable
 class PropertyAttack(Protocol):
     """Infers labels, shares or attributes of clients' data; a frozen value, its fields are its knobs."""
 

@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.absence import why_absent
-from audits.coverage import NOT_IN_SUITE, OBSERVERS, SUMS, UNTESTED, Probe, Scope, left_out
+from audits.coverage import (
+    NOT_IN_SUITE,
+    OBSERVERS,
+    SUMS,
+    UNTESTED,
+    Probe,
+    Scope,
+    left_out,
+    why_not_asked,
+)
 from audits.document import Document
 from audits.evidence import Evidence
+from audits.examination import Examined
 from audits.finding import Finding
+from audits.inquiry import Inquiry
+from audits.inquiry_list import inquiries_listed
 from audits.plan import ReadyPlan
 from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
@@ -26,6 +38,7 @@ from reports.record import (
     PERSONALISED,
     Arm,
     Cell,
+    Inquired,
     Policy,
     Subject,
     Taxonomy,
@@ -47,6 +60,13 @@ MEMBERSHIP = (
     ),
     Taxonomy(scheme="OWASP ML Top 10", version="2023", id="ML04:2023", name="Membership Inference Attack"),
 )
+
+RECONSTRUCTION = (
+    Taxonomy(scheme="NIST AI 100-2", version="E2025", id="NISTAML.032", name="Data Reconstruction"),
+    Taxonomy(scheme="MITRE ATLAS", version="5.6.0", id="AML.T0024.001", name="Invert AI Model"),
+    Taxonomy(scheme="OWASP ML Top 10", version="2023", id="ML03:2023", name="Model Inversion Attack"),
+)
+PROPERTY = (Taxonomy(scheme="NIST AI 100-2", version="E2025", id="NISTAML.034", name="Property Inference"),)
 
 
 def policy_row(document: Document[PolicyRules]) -> Policy:
@@ -136,6 +156,55 @@ def cells(findings: Sequence[Finding], scope: Scope) -> tuple[Cell, ...]:
             rows += [_row(f, p, status=_status(why), reason=why) for p, why in left_out(scope)]
             rows += [_untested(f, name, reason) for name, reason in (*UNTESTED, *_unread(seen))]
     return tuple(rows)
+
+
+def inquired(findings: Sequence[Finding], scope: Scope) -> tuple[Inquired, ...]:
+    """Every attack on the data themselves on every arm that is no control, made or not and why not."""
+    rows = []
+    for f in findings:
+        if f.arm.role != "control":
+            rows += [_inquired(f, e) for e in f.examined]
+            rows += [
+                _inquiry_row(f, q, status=_status(why), reason=why)
+                for q in inquiries_listed()
+                if (why := why_not_asked(q, scope))
+            ]
+    return tuple(rows)
+
+
+def _inquired(finding: Finding, examined: Examined) -> Inquired:
+    inquiry = examined.inquiry
+    if examined.crashed:
+        return _inquiry_row(finding, inquiry, status="error", reason=examined.crashed)
+    if examined.measure is None:
+        reason = f"this arm has no {inquiry.artefact} to read it from"
+        return _inquiry_row(finding, inquiry, status="not applicable", reason=reason)
+    return _inquiry_row(
+        finding,
+        inquiry,
+        status="run",
+        estimate=examined.measure(LEVEL),
+        chance=None if np.isnan(examined.chance) else examined.chance,
+        baselines={name: m(LEVEL) for name, m in examined.baselines.items()},
+        details={name: m(LEVEL) for name, m in examined.details.items()},
+        work=examined.work,
+        asked=examined.asked,
+    )
+
+
+def _inquiry_row(finding: Finding, inquiry: Inquiry, **fields: object) -> Inquired:
+    known = {
+        "setting": finding.setting.id,
+        "arm": finding.arm.id,
+        "attack": inquiry.name,
+        "configuration": repr(inquiry.attack),
+        "observer": inquiry.observer.label,
+        "artefact": inquiry.artefact,
+        "sought": inquiry.sought,
+        "disclosed": inquiry.disclosed,
+        "taxonomy": RECONSTRUCTION if inquiry.sought == "records" else PROPERTY,
+    }
+    return Inquired.model_validate(known | fields)
 
 
 def _status(reason: str) -> str:

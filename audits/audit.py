@@ -18,6 +18,7 @@ from audits.assemble import (
     LEVEL,
     arm_rows,
     cells,
+    inquired,
     limitations,
     policy_row,
     setting_rows,
@@ -25,12 +26,14 @@ from audits.assemble import (
     tradeoffs,
     utilities,
 )
-from audits.coverage import SERVER, Probe, Scope, probes
+from audits.coverage import SERVER, Probe, Scope, inquiries, probes
 from audits.document import Document
 from audits.evidence import Evidence, decoy, gather
+from audits.examination import Examined, examine
 from audits.finding import Finding
 from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play, read_back
+from audits.inquiry import Inquiry
 from audits.judging import Judged, judge_all
 from audits.leakage_order import leakage_order
 from audits.plan import Arm, ReadyPlan
@@ -115,11 +118,11 @@ def measure(request: Request, steps: Steps, decoys: bool = True) -> tuple[list[S
     ready, root = request.ready, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
-    selected = probes(scope_of(request))
+    selected, asked = probes(scope_of(request)), inquiries(scope_of(request))
     steps.preparing()
     settings = _prepare_all(request)
     work = {
-        (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root)
+        (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root, asked)
         for s in settings
         for a in ready.arms
         if a.runs_in(s.id)
@@ -129,11 +132,11 @@ def measure(request: Request, steps: Steps, decoys: bool = True) -> tuple[list[S
     steps.judging()
     pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
     scored = Parallel(n_jobs=request.workers)(
-        delayed(_scored)(s, a, work[s.id, a.id], selected, root, decoys) for s, a in pairs
+        delayed(_scored)(s, a, work[s.id, a.id], selected, asked, root, decoys) for s, a in pairs
     )
     findings = [
-        Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), evidence, never)
-        for (s, a), (evidence, never) in zip(pairs, scored, strict=True)
+        Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), *found)
+        for (s, a), found in zip(pairs, scored, strict=True)
     ]
     return settings, findings
 
@@ -169,6 +172,8 @@ def run_controls(findings: Sequence[Finding], policy: Policy) -> list[Control]:
     for f in by_role["control"]:
         planted, empty = (_attacks(_expecting(f, kind)) for kind in ("positive", "negative"))
         found += controls.positive(f.setting.id, f.arm.id, planted, least)
+        if controls.leaks_everything(f.arm):
+            found += controls.positive_inquiries(f.setting.id, f.arm.id, f.examined)
         found += controls.negative(f.setting.id, f.arm.id, empty, family)
     for f in by_role["audited"]:
         found += controls.negative(f.setting.id, f.arm.id, _attacks(f.decoys), family)
@@ -188,15 +193,17 @@ def _scored(
     arm: Arm,
     jobs: tuple[Job, ...],
     selected: Sequence[Probe],
+    asked: Sequence[Inquiry],
     root: Path,
     decoys: bool,
-) -> tuple[tuple[Evidence, ...], tuple[Evidence, ...]]:
-    """What every probe finds of one arm in one setting, and the same on membership that never was."""
+) -> tuple[tuple[Evidence, ...], tuple[Evidence, ...], tuple[Examined, ...]]:
+    """What every probe finds of one arm in one setting, the same on membership that never was, inquiries."""
     torch.set_num_threads(1)
     played = read_back(jobs)
     return (
         tuple(gather(p, played, setting, root) for p in selected),
         tuple(decoy(p, played, setting) for p in selected) if decoys and arm.role == "audited" else (),
+        tuple(examine(q, played, setting) for q in asked),
     )
 
 
@@ -212,6 +219,7 @@ def _judged(finding: Finding, twins: tuple[str, ...]) -> Judged:
         partial(federated_mean, finding.correct("large")),
         finding.arm.delta is not None,
         _unread(finding, readable),
+        tuple(x for x in finding.examined if x.measure is not None or x.crashed),
     )
 
 
@@ -285,6 +293,7 @@ def _record(
         tradeoff=tradeoffs(findings),
         leakage_order=leakage_order(findings, LEVEL),
         slices=slices(findings, LEVEL),
+        inquiries=inquired(findings, scope),
         dp=dp_cards(findings),
         limitations=limitations(findings),
     )

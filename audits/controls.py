@@ -8,6 +8,7 @@ from typing import Literal
 from attacks.interface import Bools
 from audits.coverage import Probe
 from audits.evidence import Evidence, blind_auc
+from audits.examination import Examined
 from audits.plan import Arm
 from audits.setting import Setting
 from reports.record import Control, Estimate
@@ -34,6 +35,13 @@ def expected(arm: Arm, probe: Probe) -> Literal["positive", "negative", ""]:
     return "negative" if getattr(pipeline, "trained_on", "members") == "public" else "positive"
 
 
+def leaks_everything(arm: Arm) -> bool:
+    """Whether a control arm leaks on purpose in every artefact."""
+    return (
+        not hasattr(arm.pipeline, "generator") and getattr(arm.pipeline, "trained_on", "members") != "public"
+    )
+
+
 def positive(setting: str, arm: str, evidence: Iterable[Evidence], least: float) -> list[Control]:
     """The positive twin: every attack must find the canaries it memorised or published.
 
@@ -44,6 +52,32 @@ def positive(setting: str, arm: str, evidence: Iterable[Evidence], least: float)
         estimate = _auc(e, "canaries" if e.canaries.any() else "natural", 1 - ALPHA)
         passed = estimate is not None and estimate.lower is not None and estimate.lower >= least
         found.append(_control("positive", setting, arm, e, estimate, rule, passed))
+    return found
+
+
+def positive_inquiries(setting: str, arm: str, examined: Iterable[Examined]) -> list[Control]:
+    """The positive twin once more: what asks for the data themselves must do better than chance there."""
+    found = []
+    for x in examined:
+        if x.inquiry.disclosed or (x.measure is None and not x.crashed):
+            continue
+        estimate = None if x.measure is None else x.measure(1 - ALPHA)
+        least = estimate.lower if estimate is not None else None
+        passed = least is not None and least > x.chance
+        reason = f"crashed: {x.crashed}" if estimate is None else _value(estimate)
+        found.append(
+            Control(
+                kind="positive",
+                setting=setting,
+                arm=arm,
+                attack=x.inquiry.name,
+                observer=x.inquiry.observer.label,
+                estimate=estimate,
+                expectation=f"lower bound above chance, {x.chance:.3f}",
+                passed=passed,
+                reason="" if passed else reason,
+            )
+        )
     return found
 
 
@@ -125,4 +159,5 @@ def _control(
 def _value(estimate: Estimate) -> str:
     if estimate.value is None or estimate.lower is None or estimate.upper is None:
         return estimate.reason
-    return f"AUC {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
+    name = "AUC" if estimate.metric == "auc" else estimate.metric
+    return f"{name} {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"

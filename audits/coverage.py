@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from audits import catalogue
+from audits.inquiry import Inquiry
+from audits.inquiry_list import inquiries_listed
 from audits.probe import (
     CLIENT,
     GENERATOR,
@@ -63,6 +65,20 @@ def probes(scope: Scope = STANDARD) -> tuple[Probe, ...]:
     return tuple(p for p in every(scope.modality) if not why_left_out(p, scope))
 
 
+def inquiries(scope: Scope = STANDARD) -> tuple[Inquiry, ...]:
+    """Every attack on the data themselves that is run in that scope; of records only."""
+    return tuple(q for q in inquiries_listed() if not why_not_asked(q, scope))
+
+
+def why_not_asked(inquiry: Inquiry, scope: Scope) -> str:
+    """Why an inquiry is not made in that scope; empty where it is."""
+    if inquiry.image_only and scope.modality != "images":
+        return IMAGE_ONLY
+    if scope.unit != "record":
+        return "asked where records are in question"
+    return "" if inquiry.standard or scope.suite == "full" else NOT_IN_SUITE
+
+
 def left_out(scope: Scope = STANDARD) -> tuple[tuple[Probe, str], ...]:
     """Every attack that is not run in that scope, with the reason."""
     return tuple((p, reason) for p in every(scope.modality) if (reason := why_left_out(p, scope)))
@@ -93,6 +109,8 @@ __all__ = [
     "Probe",
     "Scope",
     "every",
+    "inquiries",
     "left_out",
     "probes",
+    "why_not_asked",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audits.evidence import Evidence
+from audits.examination import Examined
 from audits.game import Job, Played
 from audits.plan import Arm
 from audits.setting import Setting
@@ -21,6 +22,7 @@ class Finding:
     Attributes:
         evidence: of every probe, in the order of `audits.coverage.probes`.
         decoys: the same on membership that never reached the pipeline.
+        examined: what came of asking for the data themselves.
     """
 
     setting: Setting
@@ -29,6 +31,7 @@ class Finding:
     played: Played
     evidence: tuple[Evidence, ...]
     decoys: tuple[Evidence, ...]
+    examined: tuple[Examined, ...] = ()
 
     def correct(self, model: str) -> NDArray[np.float64]:
         """Whether "surrogate" or "large" was right on each test record, shape (F, test); NaN without one."""

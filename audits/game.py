@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,11 @@ from joblib import Parallel, delayed
 
 from attacks.interface import Bools, Floats, Observation, References, Signals
 from audits import store
-from audits.coverage import Probe
+from audits.inquiry import FEDERATIONS, Inquiry
 from audits.personal import personal_accuracy, right
 from audits.plan import Arm
+from audits.probe import Probe
+from audits.reading import Arrays, Reader, read
 from audits.setting import Setting, key_of
 from privfed.answers import answer, labels_of
 from privfed.claims import Assumption, Claim
@@ -43,14 +45,14 @@ class Job:
         federations: their numbers; fixed by the plan alone, whatever the number of workers, so that
             the same bits come out.
         folders: where each is kept.
-        reads: what is extracted from each: key, observer and observation.
+        reads: what is read from each: key, observer and reader.
     """
 
     setting: Setting
     arm: Arm
     federations: tuple[int, ...]
     folders: tuple[Path, ...]
-    reads: tuple[tuple[str, Observer, Observation], ...]
+    reads: tuple[tuple[str, Observer, Reader], ...]
 
     def missing(self) -> int:
         """Federations that have to be trained."""
@@ -69,6 +71,8 @@ class Played:
         included: shape (F, units): who was in.
         signals: by read key: one entry per federation, or None where no view said anything of it, or
             it could not be read.
+        found: by read key of what asks for the data themselves: one entry per federation that was asked,
+            in order from the first; None where there was nothing to read.
         failures: by read key: why it could not be read, where it crashed or some views said nothing.
         kept: what each federation left beside its transcript.
     """
@@ -77,13 +81,20 @@ class Played:
     signals: dict[str, tuple[Signals, ...] | None]
     failures: dict[str, str]
     kept: tuple[store.Kept, ...]
+    found: dict[str, tuple[Arrays | None, ...]] = field(default_factory=dict)
 
 
 def jobs_of(
-    setting: Setting, arm: Arm, federations: int, probes: Sequence[Probe], root: Path
+    setting: Setting,
+    arm: Arm,
+    federations: int,
+    probes: Sequence[Probe],
+    root: Path,
+    inquiries: Sequence[Inquiry] = (),
 ) -> tuple[Job, ...]:
-    """The jobs of one arm in one setting."""
-    reads = {read_key(p): (read_key(p), p.observer, p.attack.observation) for p in probes}
+    """The jobs of one arm in one setting; inquiries are put to the first federations alone."""
+    reads = {read_key(p): (read_key(p), p.observer, reader_of(p)) for p in probes}
+    asked = {read_key(q): (read_key(q), q.observer, reader_of(q)) for q in inquiries}
     place = root / "federations" / key_of(setting, arm)
     chunks = [tuple(range(i, min(i + LOCK_STEP, federations))) for i in range(0, federations, LOCK_STEP)]
     return tuple(
@@ -93,18 +104,23 @@ def jobs_of(
             chunk,
             # Neighbours in lock step shift the last bits of a result: they are part of its address.
             tuple(place / f"{f}-of-{chunk[0]}-{chunk[-1]}" for f in chunk),
-            tuple(reads.values()),
+            tuple((reads | asked if chunk[0] < FEDERATIONS else reads).values()),
         )
         for chunk in chunks
     )
 
 
-def read_key(probe: Probe) -> str:
-    """Content address of what a probe reads from one federation."""
+def reader_of(asks: Probe | Inquiry) -> Reader:
+    """What does the reading for an attack."""
+    return asks.attack.observation if isinstance(asks, Probe) else asks.attack
+
+
+def read_key(probe: Probe | Inquiry) -> str:
+    """Content address of what is read from one federation."""
     code, observer = store.source_digest("attacks"), probe.observer
     # Not the observer's repr: the order of a set differs between processes.
     place = [observer.role, observer.client, sorted(observer.holds)]
-    return store.digest([place, repr(probe.attack.observation), code])[:24]
+    return store.digest([place, repr(reader_of(probe)), code])[:24]
 
 
 class Crashed(RuntimeError):
@@ -164,16 +180,23 @@ def read_back(jobs: Sequence[Job]) -> Played:
     folders = [folder for _, _, folder in places]
     signals: dict[str, tuple[Signals, ...] | None] = {}
     failures: dict[str, str] = {}
-    for key, _, _ in jobs[0].reads:
+    found: dict[str, tuple[Arrays | None, ...]] = {}
+    for key, _, reader in jobs[0].reads:
+        if not isinstance(reader, Observation):
+            asked = [folder for j, _, folder in places if any(k == key for k, _, _ in j.reads)]
+            crashed = [m for m in (store.recall_failure(f, key) for f in asked) if m]
+            failures |= {key: crashed[0]} if crashed else {}
+            found[key] = () if crashed else tuple(store.recall_arrays(f, key) for f in asked)
+            continue
         crashed = [m for m in (store.recall_failure(f, key) for f in folders) if m]
-        read = [] if crashed else [store.recall_signals(f, key) for f in folders]
-        found = tuple(s for s in read if s is not None)
-        signals[key] = found if len(found) == len(folders) else None
+        every = [] if crashed else [store.recall_signals(f, key) for f in folders]
+        seen = tuple(s for s in every if s is not None)
+        signals[key] = seen if len(seen) == len(folders) else None
         failures |= {key: crashed[0]} if crashed else {}
-        if found and len(found) < len(folders):
+        if seen and len(seen) < len(folders):
             # Nothing to read anywhere is an arm without that release; here or there is a fault.
-            failures[key] = f"{len(folders) - len(found)} of {len(folders)} federations showed nothing"
-    return Played(included, signals, failures, tuple(store.recall(f) for f in folders))
+            failures[key] = f"{len(folders) - len(seen)} of {len(folders)} federations showed nothing"
+    return Played(included, signals, failures, tuple(store.recall(f) for f in folders), found)
 
 
 def score_all(probe: Probe, signals: Sequence[Signals], included: Bools) -> Floats:
@@ -283,19 +306,17 @@ def _untrained_head(setting: Setting, arm: Arm, outcome: Outcome, federation: Fe
     return all(torch.equal(state.surrogate[name], outcome.large[name]) for name in head)
 
 
-def _read(
-    job: Job, federation: int, folder: Path, unread: Sequence[tuple[str, Observer, Observation]]
-) -> None:
+def _read(job: Job, federation: int, folder: Path, unread: Sequence[tuple[str, Observer, Reader]]) -> None:
     transcript = store.transcript(folder)
     means = _class_means(members_of(job.setting, federation), job.setting.world.surrogate.classes)
     stream = job.setting.stream.child("observe", federation)
-    for key, observer, observation in unread:
-        wanted = getattr(observation, "artefact", "")
+    for key, observer, reader in unread:
+        wanted = getattr(reader, "artefact", "")
         handed = tuple(m for m in means if m.name == wanted)
         view = _handed(transcript, handed, observer) if handed else transcript.view(observer)
         try:
-            signals = observation.extract(view, job.setting.candidates, _own(stream.child(key)))
-            store.keep_signals(folder, key, signals)
+            arrays = read(reader, view, job.setting.candidates, _own(stream.child(key)))
+            store.keep_arrays(folder, key, arrays)
         except Exception as error:  # a plug-in may fail in any way; the rest of the audit must not
             store.keep_failure(folder, key, f"{type(error).__name__}: {error}")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from audits.document import Document
 from audits.evidence import Evidence
-from audits.policy import CheckRule, Policy
+from audits.examination import Examined
+from audits.policy import SOUGHT, CheckRule, Policy
 from audits.units import PLURALS, WORDS, Kind
 from audits.verdict import Measure, Obstacle, Question, Ruling, judge, judge_claims
 from privfed.claims import Claim
@@ -17,6 +18,10 @@ _MEANINGS = {
     "auc": "How often this observer tells {used} from {unused}; 0.5 is guessing.",
     "tpr_at_fpr": "Share of the {units} used that this observer names while wrongly naming at most the "
     "stated share of the others.",
+    "identification": "Share of the records that this observer rebuilds which look most like one that was "
+    "used, among those used and about as many that were not.",
+    "label_inference": "How often this observer ranks a label that a client holds above one that a client "
+    "lacks; 0.5 is guessing.",
     "formal_epsilon": "Mathematical bound on what can be learnt about one unit that the claim protects; "
     "smaller is stronger.",
     "accuracy": "Share of unseen records that the delivered model classifies rightly.",
@@ -41,6 +46,7 @@ class Judged:
         twins: ids of the control arms that vouch for the attacks.
         declares: whether its plan asks for a claim, whatever came of it.
         unread: observers who hold something of the clients that no attack reads.
+        examined: what came of asking for the data themselves, where there was something to ask.
     """
 
     setting: str
@@ -52,6 +58,7 @@ class Judged:
     accuracy: Measure
     declares: bool = False
     unread: tuple[str, ...] = ()
+    examined: tuple[Examined, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +77,16 @@ class _Row:
     held: Mapping[str, frozenset[str]]
 
     @property
-    def wanted(self) -> list[Evidence]:
-        """What the rule counts on this arm."""
-        return [e for e in self.arm.evidence if _counts(self.rule, e)]
+    def wanted(self) -> dict[str, Evidence | Examined]:
+        """What the rule counts on this arm, by the name of the attack."""
+        if self.rule.metric.name in SOUGHT:
+            return {x.inquiry.name: x for x in self.arm.examined if _asks(self.rule, x)}
+        return {e.probe.name: e for e in self.arm.evidence if _counts(self.rule, e)}
 
     @property
-    def usable(self) -> list[Evidence]:
+    def usable(self) -> dict[str, Evidence | Examined]:
         """The same without the attacks left out."""
-        return [e for e in self.wanted if e.probe.name not in self.left_out]
+        return {name: e for name, e in self.wanted.items() if name not in self.left_out}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ def _rows(policy: Policy, arms: Sequence[Judged], controls: Sequence[Control]) -
         for arm in arms
         if rule.wants_setting(arm.setting)
         and rule.wants_arm(arm.arm, arm.audited, bool(arm.claims) or arm.declares)
-        and (not rule.observer or rule.observer in arm.unread or any(_counts(rule, e) for e in arm.evidence))
+        and (not rule.observer or rule.observer in arm.unread or _has_row(rule, arm))
     ]
 
 
@@ -145,6 +154,20 @@ def _not_run(rule: CheckRule, arms: Sequence[Judged]) -> list[tuple[str, str]]:
     named = [a for a in dict.fromkeys(a.arm for a in arms) if a in rule.arms]
     played = {(a.setting, a.arm) for a in arms}
     return [(s, a) for s in settings for a in named if (s, a) not in played]
+
+
+def _has_row(rule: CheckRule, arm: Judged) -> bool:
+    """Whether the arm has anything that the rule counts."""
+    if rule.metric.name in SOUGHT:
+        return any(_asks(rule, x) for x in arm.examined)
+    return any(_counts(rule, e) for e in arm.evidence)
+
+
+def _asks(rule: CheckRule, examined: Examined) -> bool:
+    inquiry = examined.inquiry
+    known = examined.measure is not None or bool(examined.crashed)
+    mine = inquiry.observer.label == rule.observer and rule.wants_attack(inquiry.name)
+    return known and mine and inquiry.sought == SOUGHT[rule.metric.name] and not inquiry.disclosed
 
 
 def _counts(rule: CheckRule, evidence: Evidence) -> bool:
@@ -158,14 +181,19 @@ def _question(row: _Row, document: Document[Policy]) -> Question:
     if not row.wanted:
         unread = "this observer holds something that no attack of this version reads"
         return Question(limit, {}, rule.blocking, Obstacle("nothing_evaluated", unread))
-    crashed = [f"{e.probe.name}: {e.crashed}" for e in row.wanted if e.crashed]
+    crashed = [f"{name}: {e.crashed}" for name, e in row.wanted.items() if e.crashed]
     if crashed:
         return Question(limit, {}, rule.blocking, Obstacle("crashed", "; ".join(crashed)))
     if not row.usable:
         return Question(limit, {}, rule.blocking, Obstacle("instrument_invalid", _omissions(row)))
-    metric, fpr = rule.metric.name, rule.metric.fpr
-    attacks: Mapping[str, Measure] = {e.probe.name: e.measure(metric, fpr, rule.slice) for e in row.usable}
+    attacks = {name: m for name, e in row.usable.items() if (m := _measure(rule, e)) is not None}
     return Question(limit, attacks, rule.blocking)
+
+
+def _measure(rule: CheckRule, found: Evidence | Examined) -> Measure | None:
+    if isinstance(found, Evidence):
+        return found.measure(rule.metric.name, rule.metric.fpr, rule.slice)
+    return found.measure
 
 
 def _qualified(row: _Row, ruling: Ruling) -> Ruling:
@@ -186,9 +214,11 @@ def _qualified(row: _Row, ruling: Ruling) -> Ruling:
 
 def _doubt(row: _Row) -> str:
     """Which required control was never run for these attacks; empty when all were run and held."""
-    names, held = [e.probe.name for e in row.usable], row.held
+    names, held = list(row.usable), row.held
     if not any(name in held["positive"] for name in names):
         return "no positive control was run that shows what these attacks can find"
+    if row.rule.metric.name in SOUGHT:  # decoys are in or out by a coin: chance is known beforehand
+        return ""
     if unseen := [name for name in names if name not in held.get("negative", names)]:
         return f"no negative control was run that shows {', '.join(unseen)} at chance where nothing leaks"
     if not held.get("blind", names):
@@ -197,7 +227,7 @@ def _doubt(row: _Row) -> str:
 
 
 def _omissions(row: _Row) -> str:
-    out = [e.probe.name for e in row.wanted if e.probe.name in row.left_out]
+    out = [name for name in row.wanted if name in row.left_out]
     return "; ".join(f"{name} left out: {row.left_out[name]}" for name in out)
 
 
@@ -212,17 +242,21 @@ def _left_out(controls: Iterable[Control], arm: Judged, observer: str) -> dict[s
             continue
         if control.kind == "blind":
             differ = f"members and non-members differ before any training ({control.reason})"
-            return {e.probe.name: differ for e in arm.evidence}
+            return {name: differ for name in _names(arm)}
         if control.observer == observer and control.arm in (arm.arm, *arm.twins):
             found[control.attack] = f"its {control.kind} control failed ({control.reason})"
     return found
+
+
+def _names(arm: Judged) -> list[str]:
+    return [*(e.probe.name for e in arm.evidence), *(x.inquiry.name for x in arm.examined)]
 
 
 def _held(controls: Iterable[Control], arm: Judged, observer: str) -> frozenset[str]:
     """Attacks that controls of one kind vouch for on this arm; the blind one speaks for its setting."""
     passed = [c for c in controls if c.passed and c.setting == arm.setting]
     if any(c.kind == "blind" for c in passed):
-        return frozenset(e.probe.name for e in arm.evidence)
+        return frozenset(_names(arm))
     return frozenset(c.attack for c in passed if c.observer == observer and c.arm in (arm.arm, *arm.twins))
 
 

@@ -20,7 +20,9 @@ from audits.roc import resolvable_from
 from audits.sample_size import required_n
 from privfed.claims import max_tpr
 
-MetricName = Literal["auc", "tpr_at_fpr", "formal_epsilon", "accuracy"]
+MetricName = Literal["auc", "tpr_at_fpr", "identification", "label_inference", "formal_epsilon", "accuracy"]
+SOUGHT = {"identification": "records", "label_inference": "labels"}
+"""What an attack has to ask for, by the metric it is judged by."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -94,11 +96,12 @@ class CheckRule(Part):
     Attributes:
         attack: short names of attacks, or "any" for all that this observer ran; all must pass.
         observer: label of the point of observation (`privfed.release.Observer.label`); needed for
-            "auc" and "tpr_at_fpr", meaningless for "formal_epsilon" and "accuracy".
+            all metrics of attacks, meaningless for "formal_epsilon" and "accuracy".
         arms: ids, or "audited" (every arm of that role), or "claiming" (those of them that make a
             differential-privacy claim).
         settings: ids, or "all".
-        slice: candidates counted: all, those that are not canaries, or the canaries.
+        slice: candidates counted for "auc" and "tpr_at_fpr": all, those that are not canaries, or the
+            canaries.
         blocking: whether the row counts for the overall verdict.
         rationale: why the limit is where it is.
     """
@@ -118,7 +121,7 @@ class CheckRule(Part):
     @model_validator(mode="after")
     def _fits_its_metric(self) -> CheckRule:
         _expect_limit(self.metric.name, self.limit)
-        attacked = self.metric.name in ("auc", "tpr_at_fpr")
+        attacked = self.metric.name not in ("formal_epsilon", "accuracy")
         if attacked and not self.observer:
             raise Misplaced(("observer",), f"expected {_OBSERVERS}, got none")
         if not attacked and self.observer:
@@ -208,7 +211,8 @@ def lint(policy: Policy, n_units: int) -> tuple[str, ...]:
     """
     warnings = [text for check in policy.checks for text in _too_few(check, policy.decision, n_units)]
     for formal in (c for c in policy.checks if c.metric.name == "formal_epsilon"):
-        warnings += _beside_formal(formal, [c for c in policy.checks if c.observer])
+        told = [c for c in policy.checks if c.observer and c.metric.name not in SOUGHT]
+        warnings += _beside_formal(formal, told)
     return tuple(warnings)
 
 
@@ -248,7 +252,7 @@ def _expect_limit(metric: MetricName, limit: LimitRule) -> None:
 
 def _too_few(check: CheckRule, decision: Decision, n_units: int) -> list[str]:
     """Warnings when the planned number of units cannot decide a check."""
-    if not check.observer:
+    if not check.observer or check.metric.name in SOUGHT:
         return []
     metric, limit = check.metric, check.limit.value
     if metric.fpr is not None and n_units < resolvable_from(metric.fpr):

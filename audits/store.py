@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -160,31 +160,38 @@ def transcript(folder: Path) -> Transcript:
     return load(folder / TRANSCRIPT)
 
 
+def keep_arrays(folder: Path, key: str, arrays: Mapping[str, NDArray[Any]] | None) -> None:
+    """Writes what was read by one key; None is kept as an empty file list."""
+    path = folder / f"signals-{key}.safetensors"
+    whole = {name: np.ascontiguousarray(a) for name, a in (arrays or {}).items()}
+    with replacing(path) as part:
+        save_file(whole, part)
+    _failure(folder, key).unlink(missing_ok=True)
+
+
+def recall_arrays(folder: Path, key: str) -> dict[str, NDArray[Any]] | None:
+    """What was read by one key, or None if there was nothing to read; ValueError where damaged."""
+    path = folder / f"signals-{key}.safetensors"
+    try:
+        return load_file(path) or None
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"expected signals kept whole, got {path}: {error}") from error
+
+
 def keep_signals(folder: Path, key: str, signals: Signals | None) -> None:
     """Writes the signals of one observation; None is kept as an empty file list."""
-    path = folder / f"signals-{key}.safetensors"
-    arrays: dict[str, NDArray[Any]] = {}
-    if signals is not None:
-        arrays = {
-            "candidates": np.ascontiguousarray(signals.candidates),
-            "population": np.ascontiguousarray(signals.population),
-            "clients": np.ascontiguousarray(signals.clients),
-        }
-    with replacing(path) as part:
-        save_file(arrays, part)
-    _failure(folder, key).unlink(missing_ok=True)
+    keep_arrays(folder, key, None if signals is None else asdict(signals))
 
 
 def recall_signals(folder: Path, key: str) -> Signals | None:
     """The signals of one observation, or None if the view said nothing; ValueError where damaged."""
-    path = folder / f"signals-{key}.safetensors"
+    arrays = recall_arrays(folder, key)
     try:
-        arrays = load_file(path)
-        if not arrays:
-            return None
-        return Signals(arrays["candidates"], arrays["population"], arrays["clients"])
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ValueError(f"expected signals kept whole, got {path}: {error}") from error
+        return None if arrays is None else Signals(**arrays)
+    except TypeError as error:
+        raise ValueError(
+            f"expected signals in {folder} under {key}, got arrays={sorted(arrays or ())}"
+        ) from error
 
 
 def keep_failure(folder: Path, key: str, message: str) -> None:

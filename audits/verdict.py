@@ -28,7 +28,14 @@ _UNMEASURED = {"nothing_evaluated", "instrument_invalid", "unresolvable_fpr", "a
 """Reasons of an INCONCLUSIVE that no interval stands behind: the limit was never put to the test."""
 
 _HOW_TO_DECIDE = ": run n >= {} units per side to decide (approximate; federations in proportion)"
-_METRICS = {"auc": "AUC", "tpr_at_fpr": "TPR", "accuracy": "accuracy", "formal_epsilon": "epsilon"}
+_METRICS = {
+    "auc": "AUC",
+    "tpr_at_fpr": "TPR",
+    "identification_at_1": "identification@1",
+    "label_presence_auc": "AUC of labels held",
+    "accuracy": "accuracy",
+    "formal_epsilon": "epsilon",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from reports.record import (
     Check,
     DpCard,
     Estimate,
+    Inquired,
     LeakageOrder,
     Record,
     Slice,
@@ -77,12 +78,12 @@ def setting_order(record: Record) -> tuple[str, ...]:
     return unique([s.id for s in record.settings] + [r.setting for r in _results(record)])
 
 
-Result = Cell | Check | DpCard | LeakageOrder | Slice | TradeOff | Utility
+Result = Cell | Check | DpCard | Inquired | LeakageOrder | Slice | TradeOff | Utility
 
 
 def _results(record: Record) -> tuple[Result, ...]:
     measured: tuple[Result, ...] = (*record.cells, *record.checks, *record.tradeoff, *record.utility)
-    return (*measured, *record.leakage_order, *record.slices, *record.dp)
+    return (*measured, *record.leakage_order, *record.slices, *record.inquiries, *record.dp)
 
 
 def roles(record: Record) -> dict[str, str]:
@@ -107,6 +108,15 @@ def slices_by_arm(record: Record) -> tuple[tuple[str, tuple[Slice, ...]], ...]:
         (arm, tuple(sorted(rows, key=lambda s: -1.0 if s.estimate.value is None else s.estimate.value)[::-1]))
         for arm, rows in arms
         if rows
+    )
+
+
+def not_asked(record: Record) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Attacks on the data themselves that were not made on some arm: their names, and why."""
+    rest = [q for q in record.inquiries if q.status != "run"]
+    return tuple(
+        (attack, unique(f"{q.status}: {q.reason}" for q in rest if q.attack == attack))
+        for attack in unique(q.attack for q in rest)
     )
 
 

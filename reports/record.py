@@ -103,6 +103,39 @@ class Cell(Part):
     roc: tuple[RocPoint, ...] = ()
 
 
+class Inquired(Part):
+    """One attack that asks for the data themselves, or for what is in them, on one arm.
+
+    Attributes:
+        sought: "records" = `estimate` is identification@1, the share of reconstructions whose nearest
+            candidate of the same client is a member; "labels" = it is the probability that a label some
+            client holds scores above one that some client lacks.
+        chance: what knowing nothing reaches.
+        baselines: the same measure of what needs no access, by name.
+        details: further figures by name.
+        disclosed: whether the protocol itself hands this out: then it is no inference.
+        work: steps, restarts and queries over all federations asked.
+    """
+
+    setting: str
+    arm: str
+    attack: str
+    configuration: str = ""
+    observer: str
+    artefact: str
+    sought: Literal["records", "labels"]
+    status: Literal["run", "not applicable", "not tested", "error"]
+    reason: str = ""
+    estimate: Estimate | None = None
+    chance: float | None = None
+    baselines: dict[str, Estimate] = {}
+    details: dict[str, Estimate] = {}
+    disclosed: bool = False
+    work: int = 0
+    asked: int = 0
+    taxonomy: tuple[Taxonomy, ...] = ()
+
+
 class Control(Part):
     """A control run beside the attacks.
 
@@ -391,6 +424,7 @@ class Record(Part):
     tradeoff: tuple[TradeOff, ...]
     leakage_order: tuple[LeakageOrder, ...] = ()
     slices: tuple[Slice, ...] = ()
+    inquiries: tuple[Inquired, ...] = ()
     dp: tuple[DpCard, ...]
     limitations: tuple[str, ...]
     extensions: dict[str, Any] = {}

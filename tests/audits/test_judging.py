@@ -8,11 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 
+from attacks.label_inference import LabelInference
 from audits.coverage import SERVER, SYNTHETIC, Probe, probes
 from audits.evidence import Evidence
+from audits.examination import Examined
+from audits.inquiry import Inquiry
 from audits.judging import Judged, judge_all
 from audits.policy import load_policy
-from audits.statistics import federated_mean
+from audits.statistics import federated_auc, federated_mean
 from audits.verdict import overall
 from privfed.claims import Claim
 from privfed.randomness import Stream
@@ -270,3 +273,58 @@ def test_what_an_observer_holds_and_no_attack_reads_is_not_passed() -> None:
     found = {c.arm: c for c in rows([arm(evidence(LOSS)), unread], held(LOSS)) if c.observer == "server"}
     assert (found["votes"].verdict, found["votes"].reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
     assert "that no attack of this version reads" in found["votes"].message
+
+
+LABELS = """\
+  - id: LABELS
+    title: Labels
+    metric: label_inference
+    observer: server
+    limit: {op: "<=", value: 0.8}
+    rationale: because
+"""
+SHARES = Inquiry("label inference", LabelInference(), SERVER, "client update", "labels")
+
+
+def examined(shift: float, inquiry: Inquiry = SHARES, crashed: str = "") -> Examined:
+    scores, included = Design(shift).draw(np.random.default_rng(2), 8, 200)
+    measure = None if crashed else partial(federated_auc, scores, included)
+    return Examined(inquiry, measure, crashed=crashed)
+
+
+def asked(found: Examined, controls: list[Control], blocking: bool = True) -> Check:
+    with_labels = replace(arm(evidence(LOSS)), examined=(found,))
+    (row,) = (
+        r for r in rows([with_labels], [*held(LOSS), *controls], tiny.POLICY + LABELS) if r.id == "LABELS"
+    )
+    return row
+
+
+def test_inferred_labels_are_limited_by_their_interval() -> None:
+    proven = [control(SHARES.name)]
+    assert asked(examined(0.2), proven).verdict == "PASS"
+    over = asked(examined(3.0), proven)
+    assert (over.verdict, over.attack) == ("FAIL", SHARES.name)
+    assert over.meaning.startswith("How often this observer ranks a label")
+
+
+def test_a_pass_on_inferred_labels_needs_its_positive_control_and_no_other() -> None:
+    unproven = asked(examined(0.2), [])
+    assert (unproven.verdict, unproven.reason_code) == ("INCONCLUSIVE", "instrument_invalid")
+    failed = asked(examined(0.2), [control(SHARES.name, passed=False)])
+    assert failed.reason_code == "instrument_invalid"
+
+
+def test_a_crash_of_an_inquiry_is_an_error() -> None:
+    row = asked(examined(0.0, crashed="ValueError: x"), [])
+    assert (row.verdict, row.reason_code) == ("ERROR", "crashed")
+
+
+def test_what_a_protocol_discloses_is_no_inference() -> None:
+    told = asked(examined(3.0, replace(SHARES, disclosed=True)), [])
+    assert (told.verdict, told.reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+
+
+def test_rebuilt_records_are_no_inferred_labels() -> None:
+    records = asked(examined(3.0, replace(SHARES, sought="records")), [])
+    assert records.reason_code == "nothing_evaluated"

@@ -8,6 +8,7 @@ from tests.reports.example_results import (
     ARMS,
     SETTINGS,
     cells,
+    inquiries,
     leakage_order,
     slices,
     tradeoff,
@@ -106,6 +107,7 @@ def example() -> Record:
         tradeoff=tradeoff(),
         leakage_order=leakage_order(),
         slices=slices(),
+        inquiries=inquiries(),
         dp=dp(),
         limitations=(
             "Small images and small nets: larger models may remember more.",
@@ -130,6 +132,7 @@ def empty() -> Record:
             "tradeoff": (),
             "leakage_order": (),
             "slices": (),
+            "inquiries": (),
             "dp": (),
             "limitations": (),
         }

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import math
 
-from reports.record import Cell, Estimate, LeakageOrder, RocPoint, Slice, Taxonomy, TradeOff, Utility
+from reports.record import (
+    Cell,
+    Estimate,
+    Inquired,
+    LeakageOrder,
+    RocPoint,
+    Slice,
+    Taxonomy,
+    TradeOff,
+    Utility,
+)
 
 N = 720
 BOOTSTRAP = "percentile bootstrap over federations and privacy units together, 2,000 resamples"
@@ -187,6 +197,42 @@ def slices() -> tuple[Slice, ...]:
             estimate=estimate("auc", value, 0.03),
         )
         for by, name, value in parts
+    )
+
+
+def inquiries() -> tuple[Inquired, ...]:
+    """A reconstruction that identifies, labels that a protocol hands out, and an attack that was not made."""
+    place = {"setting": "same-classes", "arm": "fedavg", "observer": "server", "artefact": "client update"}
+    return (
+        Inquired(
+            **place,  # type: ignore[arg-type]
+            attack="gradient inversion",
+            sought="records",
+            status="run",
+            estimate=estimate("identification_at_1", 0.71, 0.06),
+            chance=0.5,
+            baselines={"prior only": estimate("identification_at_1", 0.52, 0.05)},
+            details={"one to one": estimate("identification_at_1_matched", 0.68, 0.06)},
+            work=12000,
+            asked=4,
+        ),
+        Inquired(
+            **place,  # type: ignore[arg-type]
+            attack="labels disclosed",
+            sought="labels",
+            status="run",
+            disclosed=True,
+            estimate=estimate("label_presence_auc", 1.0, 0.0),
+            chance=0.5,
+            asked=4,
+        ),
+        Inquired(
+            **place,  # type: ignore[arg-type]
+            attack="MIFace",
+            sought="records",
+            status="not tested",
+            reason="not in the plan",
+        ),
     )
 
 

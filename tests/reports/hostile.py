@@ -23,7 +23,7 @@ TEXTS = (
 # What is a choice between fixed words, or steers how a number is drawn, stays as it is.
 FIXED = {
     *("schema_version", "verdict", "status", "kind", "role", "op", "scope", "determinism"),
-    *("metric", "reason_code", "modality", "by", "units", "suite"),
+    *("metric", "reason_code", "modality", "by", "units", "suite", "sought"),
 }
 
 
@@ -47,4 +47,8 @@ def _walk(value: Any, text: str, key: str = "") -> Any:
 
 
 def _key(name: str, within: str, text: str) -> str:
-    return name + text if within in {"epsilons", "packages", "engines", "max_tpr"} else name
+    return (
+        name + text
+        if within in {"epsilons", "packages", "engines", "max_tpr", "baselines", "details"}
+        else name
+    )

@@ -104,6 +104,7 @@ def test_every_verdict_renders_as_word_and_icon(verdict: str) -> None:
         "tradeoff",
         "leakage_order",
         "slices",
+        "inquiries",
         "dp",
         "settings",
         "arms",
@@ -218,3 +219,10 @@ def test_those_who_are_found_most_come_first() -> None:
     page = render(example())
     assert "highest in outlier decile" in page
     assert page.index(">outlier decile<") < page.index(">class 3<")
+
+
+def test_what_was_rebuilt_stands_beside_what_needs_no_access() -> None:
+    section = render(example()).split('id="inquiries"')[1].split("</section>")[0]
+    for text in ("0.710", "prior only", "0.520", "one to one", "disclosed by the protocol", "12,000"):
+        assert text in section
+    assert "not tested: not in the plan" in section
