@@ -26,6 +26,7 @@ from privfed.release import (
     View,
     client_name,
 )
+from privfed.training import predict
 from tests.attacks.generators import plateaus, released
 from tests.attacks.simulation import Game
 
@@ -65,6 +66,17 @@ def images(records: Records, round: int = ROUNDS, about: int | None = None) -> R
 def bank(records: Records, round: int) -> Release:
     tensors = {"inputs": records.inputs, "labels": records.labels}
     return Release(round, SERVER, SERVER, "synthetic", "bank", tensors)
+
+
+def logits(params: Params, asked: Records, round: int, client: int) -> Release:
+    """What a client's model says of the records that went to all clients in the round before."""
+    given = {"logits": predict(SPEC, params, asked.inputs)}
+    return Release(round, client_name(client), SERVER, "logits", "logits", given, client)
+
+
+def shared_bank(records: Records, round: int) -> Release:
+    tensors = {"inputs": records.inputs, "labels": records.labels}
+    return Release(round, SERVER, CLIENTS, "synthetic", "shared_bank", tensors)
 
 
 def without_heads(view: View) -> View:
@@ -115,13 +127,18 @@ def _views(known: Candidates, source: torch.Tensor) -> list[View]:
     held = F.pad(torch.cat([*of_client, source]), (0, len(known.public)), value=True)
     nets = memorise(concatenate([known.records, known.public]), held, 100)
     clients, everybody = nets[: -len(source)], nets[-len(source) :]
-    return [
-        server_view(
-            *_models([clients[k * len(source) + f] for k in range(CLIENT_COUNT)], everybody[f]),
-            *_copies(known.records, [held[f] for held in of_client], f),
-        )
-        for f in range(len(source))
-    ]
+    views = []
+    for f in range(len(source)):
+        own = [clients[k * len(source) + f] for k in range(CLIENT_COUNT)]
+        copies = _copies(known.records, [held[f] for held in of_client], f)
+        views.append(server_view(*_models(own, everybody[f]), *copies, *_answers(own, copies)))
+    return views
+
+
+def _answers(clients: list[Params], copies: list[Release]) -> list[Release]:
+    made = next(r.tensors for r in copies if r.name == "bank")
+    asked = Records(made["inputs"], made["labels"])
+    return [shared_bank(asked, 0), *(logits(p, asked, 1, k) for k, p in enumerate(clients))]
 
 
 def _models(clients: list[Params], everybody: Params) -> list[Release]:
