@@ -22,6 +22,12 @@ from privfed.release import View
 
 GAP = 30.0  # fall between neighbouring singular values that counts as the end of the spectrum
 TRIALS = 512  # sets of neurons drawn at a time
+ZEROS = (1e-7, 1e-5, 1e-3)
+"""Shares of a column's root mean square below which an entry counts as zero, tried in turn.
+
+The first suits exact movements. Records of one label push almost alike while the model is untrained, so
+that a lax rule takes the difference of their columns for one with many zeros; single precision needs it.
+"""
 INDEPENDENT = 1e-4  # least residual of a unit column against those chosen before
 
 
@@ -41,18 +47,16 @@ class ExactRecovery:
         records: largest batch that is tried.
         rounds: first updates of each client that are inverted.
         trials: sets of neurons drawn for an update, at most.
-        zero: share of a column's root mean square below which an entry is zero.
         tolerance: mean objective of a batch at which the search ends.
     """
 
     records: int = 8
     rounds: int = 1
     trials: int = 20_000
-    zero: float = 1e-3
     tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        check_positive(self, "records", "rounds", "trials", "zero")
+        check_positive(self, "records", "rounds", "trials")
         if not self.tolerance >= 0:
             raise ValueError(f"expected tolerance >= 0, got tolerance={self.tolerance}")
 
@@ -80,32 +84,41 @@ class ExactRecovery:
         nothing = in_shape(layer.weight[:0], spec.input_shape), torch.empty(0, dtype=torch.int64)
         left, right = factors(layer.weight, self.records)
         b, best, work = left.shape[1], None, 0
-        columns = left.new_empty(0, b)
-        while b and work < self.trials:
+        kept = {zero: left.new_empty(0, b) for zero in ZEROS}
+        while b and work < self.trials and not (best and float(best[1].mean()) <= self.tolerance):
             count = min(TRIALS, self.trials - work) if b > 1 else 1
             work += count
-            columns = chosen(left, torch.cat([columns, drawn(left, count, generator)]), self.zero)
-            if len(columns) == b:
-                now = self._solved(spec, move, layer, left, right, columns)
-                best = now if best is None or now[1].mean() < best[1].mean() else best
-                if float(best[1].mean()) <= self.tolerance or b == 1:
-                    break
+            fresh = drawn(left, count, generator)
+            for zero in ZEROS:
+                kept[zero] = chosen(left, torch.cat([kept[zero], fresh]), zero)
+                if len(kept[zero]) == b:
+                    now = self._solved(spec, move, layer, (left, right), kept[zero], zero)
+                    best = now if best is None or now[1].mean() < best[1].mean() else best
+            if b == 1:
+                break
         if best is None:
             return (*nothing, layer.bias[:0]), work
         inputs = in_shape(best[0], spec.input_shape)
         return (inputs, explained_labels(spec, move, inputs, best[2]), best[1]), work
 
     def _solved(
-        self, spec: NetSpec, move: Movement, layer: FirstLayer, left: Tensor, right: Tensor, columns: Tensor
+        self,
+        spec: NetSpec,
+        move: Movement,
+        layer: FirstLayer,
+        product: tuple[Tensor, Tensor],
+        columns: Tensor,
+        zero: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Flat records (b, d), their objective (b,) and their columns (b, rows)."""
+        left, right = product
         directions = left @ columns.T
         scale = torch.linalg.lstsq(directions, layer.bias.unsqueeze(1)).solution.flatten()
         pushes = (directions * scale).T
         flat = torch.linalg.lstsq((columns * scale.unsqueeze(1)).T, right).solution
         weight, bias = (move.start[n].double() for n in LAYERS[spec.family])
         active = flat @ weight.T + bias > 0
-        wrong = (active != ~is_zero(pushes, self.zero)).double().mean(1)
+        wrong = (active != ~is_zero(pushes, zero)).double().mean(1)
         return flat, wrong + excess(flat, spec.input_shape), pushes
 
 
