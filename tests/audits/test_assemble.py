@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from audits.assemble import PUBLIC_ARM
 from audits.cli import app
-from audits.coverage import OBSERVERS, UNTESTED, probes
+from audits.coverage import NOT_IN_SUITE, OBSERVERS, UNTESTED, inquiries, left_out, probes
 from reports.record import Cell, Record, from_json, to_json
 from tests.audits import tiny
 from tests.audits.test_plan import NOISY
@@ -48,7 +48,8 @@ def test_every_attack_by_every_observer_on_every_arm_has_its_cell(record: Record
     expected = [(arm, p.name, p.observer.label) for arm, p in product(("fedavg", "fedavg-dp"), probes())]
     found = [(c.arm, c.attack, c.observer) for c in record.cells if c.status != "not tested"]
     assert sorted(found) == sorted(expected)
-    assert {c.attack for c in cells(record, "not tested")} == {name for name, _ in UNTESTED}
+    gaps = {p.name for p, reason in left_out() if reason == NOT_IN_SUITE}
+    assert {c.attack for c in cells(record, "not tested")} == {name for name, _ in UNTESTED} | gaps
 
 
 def test_a_cell_without_figures_says_why(record: Record) -> None:
@@ -67,6 +68,15 @@ def test_a_cell_that_was_run_has_its_curve_and_its_configuration(record: Record)
         assert cell.auc_canaries is not None
         assert cell.configuration.endswith(")")
         assert cell.taxonomy
+
+
+def test_what_asks_for_the_data_themselves_has_its_row_on_every_arm(record: Record) -> None:
+    made = {(q.arm, q.attack) for q in record.inquiries if q.status in ("run", "not applicable")}
+    assert made == set(product(("fedavg", "fedavg-dp"), (q.name for q in inquiries())))
+    inferred = [q for q in record.inquiries if q.attack == "label inference" and q.arm == "fedavg"]
+    assert [q.status for q in inferred] == ["run"]
+    assert inferred[0].asked == 4
+    assert any(c.attack == "label inference" and c.kind == "positive" for c in record.controls)
 
 
 def test_a_rate_below_the_resolution_is_not_reported(record: Record) -> None:
