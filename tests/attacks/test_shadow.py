@@ -10,11 +10,15 @@ import pytest
 import torch
 
 from attacks._signals import logit_confidence, loss
-from attacks.interface import References, Signals
+from attacks.entropy import ModelEntropy
+from attacks.interface import Observation, References, Signals
+from attacks.quantile import QuantileResidual
 from attacks.shadow import ShadowClassifier, SortedPosterior
+from attacks.soft_margin import SoftMarginConfidence
 from privfed.nets import Params, initial, module_of
 from tests.attacks.federations import SPEC, candidates, extract, federations, play, server_view, weights
 from tests.attacks.simulation import auc, chance_width
+from tests.attacks.test_text import KNOWN, VIEW
 
 
 def net(seed: int) -> Params:
@@ -153,3 +157,13 @@ def test_pairs_of_classes_and_clients_are_apart() -> None:
     signals = extract(SortedPosterior("update"), known, view)
     pairs = set(zip(known.clients.tolist(), known.records.labels.tolist(), strict=True))
     assert len(np.unique(signals.clients)) == len(pairs)
+
+
+@pytest.mark.parametrize("artefact", ["large", "update"])
+@pytest.mark.parametrize(
+    "observation", [SortedPosterior, ModelEntropy, QuantileResidual, SoftMarginConfidence]
+)
+def test_sentences_are_read_as_well(observation: Any, artefact: str) -> None:
+    """Two classes: fewer than the posteriors asked for."""
+    made: Observation = observation(artefact)
+    assert np.isfinite(extract(made, KNOWN, VIEW).candidates).all()
