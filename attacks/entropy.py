@@ -1,4 +1,4 @@
-"""Entropy of the prediction, with a threshold for each class learnt from references.
+"""Entropy of the prediction, judged against references of the same class.
 
 Source: Song and Mittal, "Systematic evaluation of privacy risks of machine learning models" (USENIX
 Security 2021), sections 4.1 (modified entropy, thresholds by class) and 4.3 (privacy risk score). With
@@ -23,7 +23,7 @@ from privfed.randomness import Stream
 from privfed.release import View
 
 Kind = Literal["modified", "prediction", "confidence", "correctness"]
-Calibration = Literal["threshold", "risk", "none"]
+Calibration = Literal["risk", "threshold", "none"]
 
 _BINS = 10
 
@@ -57,24 +57,23 @@ class ModelEntropy:
 
 
 @dataclass(frozen=True, slots=True)
-class EntropyThreshold:
-    """Score each record by how far its entropy lies below the threshold of its class.
+class EntropyByClass:
+    """Score each record by where its entropy lies among the references' members and non-members of its class.
 
-    The threshold of a class is the one that tells the references' members from their non-members best
-    (balanced accuracy); a score of at least 0 is the verdict "member" of the source. Divided by the
-    class's own spread, scores of different classes make one curve. A class whose references are all on
-    one side takes those of all classes.
+    A class whose references are all on one side takes those of all classes.
 
     Attributes:
         observation: what is compared; any signal that rises with membership. One whose columns of the
             population go by label is calibrated by class, any other by its own columns.
-        calibration: "threshold" = as above; "risk" = log-ratio of the histograms of members and
-            non-members of the class (ten bins of equal counts, one count added to each), the logit of the
-            privacy risk score at even odds; "none" = the signal as it is, without references.
+        calibration: "risk" = log-ratio of the histograms of members and non-members of the class (ten
+            bins of equal counts, one count added to each), the logit of the privacy risk score at even
+            odds; "threshold" = signal less the threshold that tells the class's members from its
+            non-members best (balanced accuracy), over the class's own spread: at least 0 is the
+            verdict "member" of the source; "none" = the signal as it is, without references.
     """
 
     observation: Observation = field(default_factory=ModelEntropy)
-    calibration: Calibration = "threshold"
+    calibration: Calibration = "risk"
 
     def __post_init__(self) -> None:
         _check_option("calibration", self.calibration, get_args(Calibration))

@@ -27,7 +27,8 @@ class SoftMarginConfidence:
     polynomial of exp, p_y = f(z_y - margin) / (f(z_y - margin) + sum_{i != y} f(z_i)).
 
     A polynomial is no exponential: it rises again below its minimum (near -1.6 at order 4), so it
-    depends on what is added to all logits, and a very negative logit counts as a likely one. Odd
+    depends on what is added to all logits, and a very negative logit counts as a likely one: on nets with
+    logits that large order 0 is the stronger signal. Odd
     orders become negative there and are refused. (The public code of the source takes its "n = 4" to
     mean the terms up to the third power, which gives probabilities outside [0, 1] on such logits.)
 

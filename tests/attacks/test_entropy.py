@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from attacks._posteriors import modified_entropy
-from attacks.entropy import EntropyThreshold, Kind, ModelEntropy, best_threshold
+from attacks.entropy import EntropyByClass, Kind, ModelEntropy, best_threshold
 from attacks.interface import Floats, References, Signals
 from attacks.loss import gap_attack_accuracy
 from privfed.answers import Interface, put_behind
@@ -52,7 +52,7 @@ def by_class(shifts: list[float], seed: int = 0, federations: int = 12) -> tuple
 
 def test_scores_of_at_least_zero_are_the_verdicts_of_the_class_thresholds() -> None:
     target, references, _ = by_class([1.0, 2.0, 0.5])
-    scores = EntropyThreshold().score(target, references)
+    scores = EntropyByClass(calibration="threshold").score(target, references)
     for label in range(3):
         mine = target.clients == label
         values, included = references.candidates[:, mine, 0], references.included[:, mine]
@@ -64,8 +64,8 @@ def test_scores_of_at_least_zero_are_the_verdicts_of_the_class_thresholds() -> N
 def test_classes_of_different_levels_make_one_curve(calibration: Any) -> None:
     target, references, members = by_class([2.0, 2.0, 2.0])
     held = members.astype(bool)
-    apart = auc(EntropyThreshold(calibration=calibration).score(target, references), held)
-    plain = auc(EntropyThreshold(calibration="none").score(target, references), held)
+    apart = auc(EntropyByClass(calibration=calibration).score(target, references), held)
+    plain = auc(EntropyByClass(calibration="none").score(target, references), held)
     within = norm.cdf(2 / np.sqrt(2))
     # Two records of different classes, two thirds of all pairs, are ordered by class alone.
     assert plain == pytest.approx(within / 3 + 1 / 3, abs=0.06)
@@ -78,7 +78,7 @@ def test_risk_is_the_log_ratio_of_smoothed_histograms() -> None:
     group = np.zeros(25, dtype=np.int64)
     references = References(values, np.zeros((4, 1, 1, 1)), included)
     at = Signals(rng.normal(size=(25, 1)), np.zeros((1, 1, 1)), group)
-    scores = EntropyThreshold(calibration="risk").score(at, references)
+    scores = EntropyByClass(calibration="risk").score(at, references)
     edges = np.quantile(values.ravel(), np.arange(1, 10) / 10)
     for i in range(25):
         bin_ = np.searchsorted(edges, at.candidates[i, 0], side="right")
@@ -95,14 +95,14 @@ def test_a_class_with_references_on_one_side_only_takes_those_of_all() -> None:
     included = references.included.copy()
     included[:, target.clients == 1] = False
     one_sided = References(references.candidates, references.population, included)
-    assert np.isfinite(EntropyThreshold().score(target, one_sided)).all()
+    assert np.isfinite(EntropyByClass().score(target, one_sided)).all()
 
 
 @pytest.mark.parametrize("calibration", ["threshold", "risk"])
 def test_null_is_at_chance(calibration: Any) -> None:
     """12 independent games of 500 records x 10 targets; band of 3 standard errors."""
     games = [game(40 + s, 10, n=500) for s in range(12)]
-    attack = EntropyThreshold(calibration=calibration)
+    attack = EntropyByClass(calibration=calibration)
     mean, width = mean_interval([auc(g.scores(attack), g.included) for g in games])
     assert width < 0.015
     assert abs(mean - 0.5) < max(width, 0.01)
@@ -115,7 +115,7 @@ def test_uncalibrated_correctness_is_the_gap_attack() -> None:
     references = References(
         np.empty((0, 60, 1)), np.empty((0, *signals.population.shape)), np.empty((0, 60), bool)
     )
-    called = EntropyThreshold(calibration="none").score(signals, references)
+    called = EntropyByClass(calibration="none").score(signals, references)
     with torch.no_grad():
         right = (module_of(SPEC, net(2))(known.records.inputs).argmax(1) == known.records.labels).numpy()
     np.testing.assert_array_equal(called, right)
@@ -169,8 +169,8 @@ def test_rounded_answers_can_be_read(kind: Kind) -> None:
         (lambda x: ModelEntropy(kind=x), r"expected kind to be one of modified, .*, got kind='x'"),
         (lambda x: ModelEntropy(x), r"expected artefact to be one of .*, got artefact='x'"),
         (
-            lambda x: EntropyThreshold(calibration=x),
-            r"expected calibration to be one of threshold, risk, none, got calibration='x'",
+            lambda x: EntropyByClass(calibration=x),
+            r"expected calibration to be one of risk, threshold, none, got calibration='x'",
         ),
     ],
 )
