@@ -25,7 +25,13 @@ from privfed.release import Release, View, client_name
 WEIGHT, BIAS = "1.weight", "1.bias"  # of the first layer of an mlp; layer 0 flattens
 SURE = 20.0  # logit: all other classes together then have a share of about 1e-8
 BOX = 1.05  # pixels lie in [-1, 1]; beyond this a quotient is no record
+SUM = "aggregate"  # name of a sum of updates in a transcript
+TO_ONE = "client:"  # how a receiver that is one client is called
 QUIET = 1e-5  # a row whose bias moved by less, against the row that moved most, was not hit
+
+
+CraftedRound = tuple[list[int], list[Params], Params]
+"""Clients, the model each was sent, and the unweighted mean of what they trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +193,26 @@ def reconstructed(
     return gathered(spec, known, [(e.client, recover(spec, e.sent, e.returned)) for e in ours])
 
 
+def crafted_rounds(
+    view: View, crafted: Callable[[NetSpec, Params], bool]
+) -> tuple[NetSpec, list[CraftedRound]] | None:
+    """Every round in which each client was sent a model of its own that was `crafted`; None without any.
+
+    Where updates are hidden, a round's clients stand together with the mean of their models; where they are
+    shown, each client is a round of its own.
+    """
+    if not received(view, "weights", "surrogate"):
+        return None
+    spec = net_of(view, "surrogate")
+    if spec.family != "mlp":
+        return None
+    shown = exchanges(view)
+    found = _summed(view, spec, crafted) or [
+        ([e.client], [e.sent], e.returned) for e in (shown[1] if shown else []) if crafted(spec, e.sent)
+    ]
+    return (spec, found) if found else None
+
+
 def gathered(spec: NetSpec, known: Known, parts: list[tuple[int, Recovered]]) -> Reconstruction:
     """Readings of clients as one reconstruction, each labelled as the nearest labelled record known."""
     inputs = torch.cat([r.inputs for _, r in parts])
@@ -212,8 +238,21 @@ def hidden_shapes(spec: NetSpec) -> tuple[int, int]:
     return rows, d
 
 
+def _summed(view: View, spec: NetSpec, crafted: Callable[[NetSpec, Params], bool]) -> list[CraftedRound]:
+    found: list[CraftedRound] = []
+    for mean in received(view, "weights", SUM):
+        models = {
+            int(r.receiver.removeprefix(TO_ONE)): weights(r, spec)
+            for r in received(view, "weights", "surrogate")
+            if r.round == mean.round and r.receiver.startswith(TO_ONE) and not lacks_head(r, spec)
+        }
+        if models and all(crafted(spec, p) for p in models.values()):
+            found.append((list(models), list(models.values()), weights(mean, spec)))
+    return found
+
+
 def _sent_to(client: int, round: int, sent: tuple[Release, ...]) -> Release | None:
     of_round = [r for r in sent if r.round == round]
     own = [r for r in of_round if r.receiver == client_name(client)]
-    for_all = [r for r in of_round if not r.receiver.startswith("client:")]
+    for_all = [r for r in of_round if not r.receiver.startswith(TO_ONE)]
     return next(iter(own or for_all), None)

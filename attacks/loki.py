@@ -18,7 +18,7 @@ from attacks._imprint import (
     Recovered,
     check_fits,
     check_label,
-    exchanges,
+    crafted_rounds,
     gathered,
     hidden_shapes,
     known_inputs,
@@ -26,14 +26,11 @@ from attacks._imprint import (
     silences,
     silencing,
 )
-from attacks._releases import lacks_head, net_of, received, weights
 from attacks.imprint import bins, check_knobs, thresholds
 from attacks.interface import Known, Reconstruction
 from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.release import View
-
-SUM = "aggregate"  # name of a sum of updates in a transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +95,10 @@ class Loki:
 
     def reconstruct(self, view: View, known: Known, stream: Stream) -> Reconstruction | None:
         """Records of all clients, from sums where updates are hidden; None without a model crafted so."""
-        rounds = _sums(view) or _single(view)
-        if not rounds:
+        found_rounds = crafted_rounds(view, blocked)
+        if found_rounds is None:
             return None
-        spec = net_of(view, "surrogate")
+        spec, rounds = found_rounds
         parts = [
             (client, found)
             for clients, before, mean in rounds
@@ -146,33 +143,3 @@ def blocked(spec: NetSpec, sent: Params) -> bool:
     own = weight[open_]
     risen = bool((bias[open_].diff() <= 0).all()) and bool((bias[~open_] < 0).all())
     return bool((own == own[0]).all()) and risen and silences(spec, sent)
-
-
-_Round = tuple[list[int], list[Params], Params]
-
-
-def _sums(view: View) -> list[_Round]:
-    """Clients and crafted models of each round of which the mean was seen, with that mean."""
-    means = received(view, "weights", SUM)
-    if not means:
-        return []
-    spec = net_of(view, "surrogate")
-    found: list[_Round] = []
-    for mean in means:
-        sent = [
-            r
-            for r in received(view, "weights", "surrogate")
-            if r.round == mean.round and r.receiver.startswith("client:") and not lacks_head(r, spec)
-        ]
-        models = {int(r.receiver.removeprefix("client:")): weights(r, spec) for r in sent}
-        if spec.family == "mlp" and models and all(blocked(spec, p) for p in models.values()):
-            found.append((list(models), list(models.values()), weights(mean, spec)))
-    return found
-
-
-def _single(view: View) -> list[_Round]:
-    """The same where every update is seen: each client on its own."""
-    found = exchanges(view)
-    if found is None or found[0].family != "mlp":
-        return []
-    return [([e.client], [e.sent], e.returned) for e in found[1] if blocked(found[0], e.sent)]

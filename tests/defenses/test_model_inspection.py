@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from attacks.fishing import Fishing
 from attacks.imprint import Imprint
+from attacks.label_fishing import LabelFishing
 from attacks.loki import Loki
 from attacks.trap_weights import TrapWeights
 from defenses.dp_sgd import DpSgd
@@ -43,6 +44,7 @@ def crafted(seed: int, own: Records) -> dict[str, Params]:
         "fishing": Fishing(int(own.labels[0])).craft(SPEC, known, first, stream),
         "feature": Fishing(3, cutoff=0.1).craft(SPEC, known, first, stream),
         "loki": Loki().craft(SPEC, known, first, stream, 1, 4),
+        "labels": LabelFishing().craft(SPEC, known, first, stream, 1, 4),
     }
 
 
