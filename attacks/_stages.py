@@ -39,7 +39,8 @@ def through(parts: Sequence[Stage], values: Tensor) -> Tensor:
     flat = values.flatten(0, 1)
     for part in parts:
         flat = part(flat)
-    return flat.unflatten(0, values.shape[:2])
+    records: Tensor = flat.unflatten(0, values.shape[:2])
+    return records
 
 
 def into_ball(values: Tensor, centre: Tensor, radius: float) -> Tensor:

@@ -166,4 +166,5 @@ def _ball(centre: Tensor, radius: float) -> Project:
 def _drawn(prior: Prior, one: Lanes, stream: Stream) -> Tensor:
     like = next(iter(one.start.values()))
     latents = prior.sample(one.labels.flatten(), stream.child("latents").torch())
-    return latents.to(like).unflatten(0, one.labels.shape)
+    drawn: Tensor = latents.to(like).unflatten(0, one.labels.shape)
+    return drawn
