@@ -30,14 +30,14 @@ class StudentConfidence:
     """Logit-scaled confidence of a student distilled from the logits that a record's client sent.
 
     Higher = more confident. One student a client, of the surrogate's architecture and from one fresh start
-    for all, learns all that the client said in all rounds, all records at once. Candidates meet the
-    student of their own client only; NaN where the client sent no logits.
+    for all, learns all that the client said in all rounds. Candidates meet the student of their own client
+    only; NaN where the client sent no logits.
 
     Attributes:
         artefact: name of the releases with logits; they are about the newest records that the server
             sent to all clients in an earlier round.
         bank: name of the releases with those records.
-        steps, lr: of Adam.
+        steps, lr, batch: of Adam; records a step, drawn afresh for each.
         temperature: of both sides; the higher, the more unlikely labels count.
     """
 
@@ -45,11 +45,13 @@ class StudentConfidence:
     bank: str = "shared_bank"
     steps: int = 150
     lr: float = 0.01
+    batch: int = 64
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"expected steps >= 1, got steps={self.steps}")
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {name}={getattr(self, name)}")
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"expected {name} > 0, got {name}={getattr(self, name)}")
@@ -68,21 +70,24 @@ class StudentConfidence:
         for client in sorted({owner(r) for r, _ in pairs} & set(range(clients))):
             said = [_lesson(spec, r, b) for r, b in pairs if owner(r) == client]
             inputs, logits = (torch.cat(parts) for parts in zip(*said, strict=True))
-            model = self._student(spec, start, inputs, logits)
+            model = self._student(spec, start, inputs, logits, stream.child("batches"))
             mine = np.flatnonzero(owners == client)
             own = candidates.records.take(torch.from_numpy(mine))
             of_candidates[mine, 0] = confidences(spec, model, own)[0]
             of_population[:, 0, client] = confidences(spec, model, candidates.population)[0]
         return Signals(of_candidates, of_population, owners)
 
-    def _student(self, spec: NetSpec, start: Params, inputs: Tensor, logits: Tensor) -> Params:
+    def _student(
+        self, spec: NetSpec, start: Params, inputs: Tensor, logits: Tensor, stream: Stream
+    ) -> Params:
         """A model that says of `inputs` what `logits` (m, classes) say; parameters of shape (1, ...)."""
         params = {k: t[None].to(inputs.device, copy=True).requires_grad_() for k, t in start.items()}
         optimiser = torch.optim.Adam(list(params.values()), lr=self.lr)
-        wanted = (logits / self.temperature).log_softmax(1)
+        wanted, draw = (logits / self.temperature).log_softmax(1), stream.torch()
         for _ in range(self.steps):
-            given = (forward(spec, params, inputs[None])[0] / self.temperature).log_softmax(1)
-            loss = self.temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+            at = torch.randperm(len(inputs), generator=draw)[: self.batch].to(inputs.device)
+            given = (forward(spec, params, inputs[at][None])[0] / self.temperature).log_softmax(1)
+            loss = self.temperature**2 * F.kl_div(given, wanted[at], reduction="batchmean", log_target=True)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

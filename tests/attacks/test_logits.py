@@ -174,6 +174,7 @@ def test_malformed_logits_are_refused(tensors: dict[str, torch.Tensor], message:
     ("knobs", "message"),
     [
         ({"steps": 0}, "expected steps >= 1, got steps=0"),
+        ({"batch": 0}, "expected batch >= 1, got batch=0"),
         ({"lr": 0.0}, "expected lr > 0, got lr=0.0"),
         ({"temperature": -1.0}, "expected temperature > 0, got temperature=-1.0"),
     ],
