@@ -102,11 +102,12 @@ class ParrotedLogits:
 
     Attributes:
         observation: the confidence that is read.
-        mode: as in `Lira`.
+        mode: as in `Lira`; a student adds noise of its own to the confidence, from which a few references
+            learn a mean sooner than two.
     """
 
     observation: Observation = field(default_factory=StudentConfidence)
-    mode: lira.Mode = "online"
+    mode: lira.Mode = "offline"
 
     def score(self, target: Signals, references: References) -> Floats:
         """As `Lira` scores, shape (n,)."""
