@@ -184,9 +184,13 @@ def play(attack: MembershipAttack, leaky: bool) -> Game:
 
 @lru_cache(maxsize=64)
 def signals(observation: Any, leaky: bool) -> tuple[Signals, ...]:
+    from tests.attacks.movements import READERS, trained  # which is made of the federations here
+
     known, _, views = federations(leaky)
     if isinstance(observation, RepresentationConfidence):
         views = tuple(without_heads(v) for v in views)
+    if isinstance(observation, READERS):
+        views = trained(leaky)
     return tuple(extract(observation, known, v) for v in views)
 
 

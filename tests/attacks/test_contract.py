@@ -24,6 +24,7 @@ from attacks.interface import MembershipAttack, Observation, References, Signals
 from attacks.lira import Lira
 from attacks.loss import LossThreshold
 from attacks.nearest import CalibratedNearest, NearestNeighbour, NearestSynthetic
+from attacks.part_update import PartConfidence
 from attacks.representation import RepresentationConfidence
 from attacks.rmia import Rmia
 from attacks.soft_margin import SoftMarginConfidence
@@ -72,6 +73,7 @@ CONFIGURED: list[MembershipAttack] = [
     Rmia(mode="offline"),
     *(Rmia(observation=SoftMarginConfidence(o)) for o in ("large", "update")),
     Lira(observation=Augmented()),
+    LossThreshold(observation=PartConfidence("representation")),
 ]
 every_attack = pytest.mark.parametrize("attack", CONFIGURED, ids=repr)
 
