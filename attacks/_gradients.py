@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks._releases import lacks_head, net_of, owner, received, weights
+from attacks._releases import lacks_head, net_of, owner, received, start_of, to_one, weights
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec, Params, forward, head_names, head_of, parameter_shapes
 from privfed.records import Records, concatenate
@@ -92,7 +92,7 @@ def check_place(at: float) -> None:
 def sites(view: View, part: Part = "all", at: float = 0.0) -> tuple[NetSpec, tuple[Site, ...]] | None:
     """Where clients' updates of every round started, or a place on the line to where they ended.
 
-    Where the broadcast is a whole model and `at` is 0, all clients of a round share one site; else each
+    Where a whole model went to all clients and `at` is 0, those of a round share one site; else each
     has its own. Where the broadcast lacks its head (FedRep, FedBKD), the head that the client sends back
     stands in: exact where it was trained first and then frozen. The movement is then known for
     the representation only, which is what "all" reads; "head" takes up the client's previous upload, on
@@ -113,13 +113,14 @@ def sites(view: View, part: Part = "all", at: float = 0.0) -> tuple[NetSpec, tup
     spec = net_of(view, "surrogate")
     if spec.classes < 2:
         return None
-    starts = {r.round: r for r in received(view, "weights", "surrogate")}
+    sent = received(view, "weights", "surrogate")
     heads: dict[int, Params] = {}
     legs = []
     for update in sorted(updates, key=lambda u: (u.round, owner(u))):
-        if update.round not in starts or lacks_head(update, spec):
+        start = start_of(update, sent)
+        if start is None or lacks_head(update, spec):
             continue
-        leg = _leg(spec, starts[update.round], update, part, heads.get(owner(update)))
+        leg = _leg(spec, start, update, part, heads.get(owner(update)))
         heads[owner(update)] = head_of(spec, weights(update, spec))
         legs += [leg] if leg is not None else []
     found = _shared(spec, legs) if at == 0 else tuple(_between(leg, at) for leg in legs)
@@ -228,7 +229,7 @@ def _leg(spec: NetSpec, sent: Release, update: Release, part: Part, previous: Pa
     if not names:
         return None
     if whole:
-        return _Leg(update.round, owner(update), weights(sent, spec), end, names, True)
+        return _Leg(update.round, owner(update), weights(sent, spec), end, names, not to_one(sent))
     shared, own = dict(sent.tensors), head_of(spec, end)
     if part != "head":
         return _Leg(update.round, owner(update), {**shared, **own}, end, names, False)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from attacks._releases import lacks_head, net_of, owner, received, weights
+from attacks._releases import lacks_head, net_of, owner, received, start_of, weights
 from attacks.interface import Floats, Known
 from privfed.nets import NetSpec, Params, head_names
 from privfed.records import Records, concatenate
@@ -49,7 +49,7 @@ def head_movements(view: View) -> tuple[NetSpec, list[HeadMovement]] | None:
     if not updates:
         return None
     spec = net_of(view, "surrogate")
-    starts = {r.round: r for r in received(view, "weights", "surrogate")}
+    sent = received(view, "weights", "surrogate")
     own: dict[int, Params] = {}
     found = []
     for update in sorted((u for u in updates if u.about is not None), key=lambda u: (owner(u), u.round)):
@@ -58,7 +58,7 @@ def head_movements(view: View) -> tuple[NetSpec, list[HeadMovement]] | None:
         end, client = weights(update, spec), owner(update)
         before = own.get(client)
         own[client] = {name: end[name] for name in head_names(spec)}
-        start = starts.get(update.round)
+        start = start_of(update, sent)
         if start is None:
             continue
         if not lacks_head(start, spec):

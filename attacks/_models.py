@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks._releases import net_of, owner, received
+from attacks._releases import net_of, owner, received, to_one
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec
 from privfed.randomness import Stream
@@ -48,7 +48,8 @@ def released(view: View, artefact: Artefact) -> tuple[NetSpec, tuple[Release, ..
     """
     releases = received(view, "weights", artefact)
     if artefact == "surrogate":
-        releases = tuple(r for r in releases if r.round > 0)
+        # What a malicious server sends to one client alone is no broadcast.
+        releases = tuple(r for r in releases if r.round > 0 and not to_one(r))
     if not releases:
         return None
     spec = net_of(view, "large" if artefact == "large" else "surrogate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -51,6 +51,30 @@ def weights(release: Release, spec: NetSpec) -> Params:
     """
     _check_weights(release, parameter_shapes(spec))
     return dict(release.tensors)
+
+
+def start_of(update: Release, sent: Sequence[Release]) -> Release | None:
+    """The model that the client of `update` started from: what it alone was sent in that round, if anything.
+
+    Args:
+        update: from one client.
+        sent: "surrogate" releases; a malicious server addresses them to single clients.
+
+    Returns:
+        None where neither the client nor all clients were sent one in that round.
+
+    Raises:
+        ValueError: when the update does not say whose it is.
+    """
+    own = client_name(owner(update))
+    of_round = [r for r in sent if r.round == update.round]
+    for_it, for_all = [r for r in of_round if r.receiver == own], [r for r in of_round if not to_one(r)]
+    return next(reversed(for_it or for_all), None)
+
+
+def to_one(release: Release) -> bool:
+    """Whether it was sent to a single client."""
+    return release.receiver.startswith(client_name(0).removesuffix("0"))
 
 
 def lacks_head(release: Release, spec: NetSpec) -> bool:

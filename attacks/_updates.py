@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attacks._labels import label_counts, lone_labels, spelled_out
-from attacks._releases import lacks_head, net_of, owner, received
+from attacks._releases import lacks_head, net_of, owner, received, start_of
 from attacks.interface import Floats, Known, Reconstruction
 from privfed.nets import NetSpec, Params, forward, head_names
 from privfed.records import Records
@@ -85,9 +85,9 @@ def movements(view: View, rounds: int, whole: bool = True) -> tuple[NetSpec, lis
     if not updates:
         return None
     spec = net_of(view, "surrogate")
-    starts = {r.round: r for r in received(view, "weights", "surrogate")}
-    known = [u for u in updates if u.round in starts and not (lacks_head(u, spec) and whole)]
-    found = [m for u in known if _moves(m := _movement(spec, u, starts[u.round]))]
+    sent = received(view, "weights", "surrogate")
+    known = [(u, start_of(u, sent)) for u in updates if not (lacks_head(u, spec) and whole)]
+    found = [m for u, start in known if start is not None and _moves(m := _movement(spec, u, start))]
     of_client = {k: [m for m in found if m.client == k][:rounds] for k in sorted({m.client for m in found})}
     first = [m for own in of_client.values() for m in own]
     return (spec, first) if first else None

@@ -16,7 +16,16 @@ import torch
 
 from attacks._calibration import calibrated
 from attacks._distances import nearest
-from attacks._releases import labelled_inputs, lacks_head, net_of, owner, received, weights, with_head
+from attacks._releases import (
+    labelled_inputs,
+    lacks_head,
+    net_of,
+    owner,
+    received,
+    start_of,
+    weights,
+    with_head,
+)
 from attacks.interface import Candidates, Floats, Observation, References, Signals
 from privfed.distillation import Job, Matched, Matching, match
 from privfed.nets import NetSpec
@@ -76,8 +85,9 @@ class DistilledNearest:
             return {}
         spec = net_of(view, "surrogate")
         updates = with_head(updates, spec)
-        starts = {r.round: r for r in received(view, "weights", "surrogate")}
-        pairs = [(u, self._job(spec, u, starts[u.round], stream)) for u in updates if u.round in starts]
+        sent = received(view, "weights", "surrogate")
+        known = [(u, start_of(u, sent)) for u in updates]
+        pairs = [(u, self._job(spec, u, start, stream)) for u, start in known if start is not None]
         told = {u.round for u, job in pairs if _moved(job)}
         pairs = [(u, job) for u, job in pairs if u.round in told]
         if not pairs or len(spec.input_shape) != 3:

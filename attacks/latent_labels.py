@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from attacks._head_movements import HeadMovement, by_label, change, labelled
 from attacks._references import known_mean
-from attacks._releases import labelled_inputs, lacks_head, net_of, owner, received, weights
+from attacks._releases import labelled_inputs, lacks_head, net_of, owner, received, to_one, weights
 from attacks.interface import Floats, Inference, Known
 from attacks.label_inference import shares
 from privfed.nets import NetSpec
@@ -130,7 +130,9 @@ def _replayed(spec: NetSpec, slots: _Slots, steps: int, view: View, stream: Stre
 
 
 def _start(spec: NetSpec, round: int, broadcasts: tuple[Release, ...]) -> Release | None:
-    return next((r for r in broadcasts if r.round == round and not lacks_head(r, spec)), None)
+    return next(
+        (r for r in broadcasts if r.round == round and not to_one(r) and not lacks_head(r, spec)), None
+    )
 
 
 def _gains(spec: NetSpec, slots: _Slots, movement: HeadMovement) -> Floats:

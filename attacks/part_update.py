@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from attacks._models import laid_out, released
-from attacks._releases import lacks_head, owner, received, stack, weights
+from attacks._releases import lacks_head, owner, received, stack, start_of, weights
 from attacks.confidence import confidences
 from attacks.interface import Candidates, Floats, Signals
 from privfed.nets import NetSpec, Params, head_of, representation_of
@@ -60,13 +60,14 @@ class PartConfidence:
 
 def _joined(spec: NetSpec, view: View, updates: tuple[Release, ...], part: Half) -> tuple[Release, ...]:
     """The updates with the other part as it was before; left out where that is unknown."""
-    starts = {r.round: r for r in received(view, "weights", "surrogate")}
+    sent = received(view, "weights", "surrogate")
     heads: dict[int, Params] = {}
     joined = []
     for update in sorted(updates, key=lambda u: (u.round, owner(u))):
-        if update.round not in starts or lacks_head(update, spec):
+        start = start_of(update, sent)
+        if start is None or lacks_head(update, spec):
             continue
-        start, end = starts[update.round], weights(update, spec)
+        end = weights(update, spec)
         before = heads.get(owner(update)) if lacks_head(start, spec) else head_of(spec, dict(start.tensors))
         heads[owner(update)] = head_of(spec, end)
         if part == "head":

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from privfed.aggregation import Summed, sum_up, summed_names
 from privfed.answers import weights_of
+from privfed.claims import Assumption
+from privfed.deviation import Sent, instead
 from privfed.hooks import Spent, apply_release
 from privfed.ledger import Ledger
 from privfed.nets import Params
@@ -85,7 +87,15 @@ def run(
         world: what everybody knows.
         federations: the private sides.
         watch: called after every round.
+
+    Raises:
+        ValueError: when a server is to deviate in a pipeline that sends no model, or sends what does not fit.
     """
+    if world.deviation is not None and isinstance(pipeline, Asking):
+        name = type(pipeline).__name__
+        raise ValueError(
+            f"expected a pipeline that sends clients a model to deviate from, got pipeline={name}"
+        )
     states = pipeline.init(world, [f.stream.child("init") for f in federations])
     kept = [_enrolled(pipeline, world, f, s) for f, s in zip(federations, states, strict=True)]
     log: list[list[Release]] = [[] for _ in federations]
@@ -97,12 +107,13 @@ def run(
             _told(s, _jobs(f, dict(b.tensors), own, round, _share(pipeline, round), world.hooks.poisson))
             for s, f, b, own in zip(states, federations, broadcasts, kept, strict=True)
         ]
-        messages = iter(pipeline.client_round(world, [j for js in jobs for j in js]))
+        begun = [_begun(world, *each) for each in zip(federations, broadcasts, jobs, log, strict=True)]
+        messages = iter(pipeline.client_round(world, [j for b in begun for j in b.jobs]))
         inboxes = []
         for i in range(len(federations)):
             received = [next(messages) for _ in jobs[i]]
             inbox = tuple(r for m in received for r in m.releases)
-            log[i] += _news(log[i], broadcasts[i])
+            log[i] += begun[i].releases
             sent[i] += received
             for message in received:
                 kept[i][message.client] = message.kept
@@ -111,7 +122,7 @@ def run(
                 nobody = pipeline.nobody(world, states[i]) if isinstance(pipeline, Asking) else None
                 names, present = summed_names(pipeline), len(received)
                 added = sum_up(world.hooks, names, start, inbox, present, round, stream, nobody)
-                sums[i] += _charged(world, federations[i], received, added, stream)
+                sums[i] += _charged(world, federations[i], received, added, begun[i].own, stream)
                 log[i] += [*_hidden(world, pipeline, inbox), *added.shown]
                 inbox = added.inbox
             else:
@@ -193,13 +204,37 @@ def _told(state: ServerState, jobs: list[ClientJob]) -> list[ClientJob]:
     return [replace(j, received=sent) for j in jobs] if sent else jobs
 
 
+def _begun(
+    world: World, federation: Federation, honest: Release, jobs: list[ClientJob], log: Sequence[Release]
+) -> Sent:
+    """The round as it begins for the clients: with the broadcast, or with what the server sends instead."""
+    if world.deviation is not None:
+        clients, stream = len(federation.clients), federation.stream.child("deviation")
+        sent = instead(world, world.deviation, honest, jobs, log, clients, stream)
+        if sent is not None:
+            return sent
+    return Sent(jobs, _news(log, honest), False)
+
+
 def _charged(
-    world: World, federation: Federation, received: Sequence[ClientMessage], added: Summed, stream: Stream
+    world: World,
+    federation: Federation,
+    received: Sequence[ClientMessage],
+    added: Summed,
+    own: bool,
+    stream: Stream,
 ) -> list[_Charged]:
     # Under sampling each client pays for every round: its chance of not taking part is in the event.
     everybody = tuple(range(len(federation.clients)))
     clients = everybody if world.hooks.poisson else tuple(m.client for m in received if m.releases)
-    return [_Charged(clients, s, stream.child(name)) for name, s in added.spent.items()]
+    spent = {n: _unfounded(s) if own and s.event is not None else s for n, s in added.spent.items()}
+    return [_Charged(clients, s, stream.child(name)) for name, s in spent.items()]
+
+
+def _unfounded(spent: Spent[Params]) -> Spent[Params]:
+    """Noise on a sum of changes from one start does not cover how far apart the starts were."""
+    one = Assumption("one start for all clients", False, "clients were sent different models in a round")
+    return replace(spent, checked=(*spent.checked, one))
 
 
 def _hidden(world: World, pipeline: Pipeline, inbox: Sequence[Release]) -> list[Release]:

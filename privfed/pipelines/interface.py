@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from privfed.deviation import MaliciousServer
 from privfed.hooks import Hooks, Spent
 from privfed.nets import NetSpec, Params
 from privfed.prior import Prior
@@ -35,6 +36,8 @@ class World:
         prior: frozen generative prior trained on the public shard, for pipelines that need one.
         hooks: the defences switched on.
         engine, large_engine: training engine of each architecture.
+        deviation: the malicious server that chooses what clients are sent; None = an honest one. Only what
+            runs federations reads it: no pipeline and no client does.
     """
 
     surrogate: NetSpec
@@ -45,6 +48,7 @@ class World:
     hooks: Hooks = field(default_factory=Hooks)
     engine: Engine = "looped"
     large_engine: Engine = "looped"
+    deviation: MaliciousServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
