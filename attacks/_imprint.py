@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from attacks.interface import Floats, Known, Reconstruction
 from privfed.nets import NetSpec, Params, head_names, parameter_shapes
 from privfed.records import Records
 from privfed.release import Release, View, client_name
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 WEIGHT, BIAS = "1.weight", "1.bias"  # of the first layer of an mlp; layer 0 flattens
 SURE = 20.0  # logit: all other classes together then have a share of about 1e-8
@@ -191,6 +195,17 @@ def reconstructed(
     if not ours:
         return None
     return gathered(spec, known, [(e.client, recover(spec, e.sent, e.returned)) for e in ours])
+
+
+def fits(turn: Turn) -> bool:
+    """Whether what a server would send is a whole mlp; anything else is sent as it is, and gives nothing."""
+    shapes = {k: tuple(v.shape) for k, v in turn.honest.items()}
+    return turn.world.surrogate.family == "mlp" and shapes == parameter_shapes(turn.world.surrogate)
+
+
+def knowledge(turn: Turn) -> Known:
+    """What a malicious server may craft a model on: what is public, and nothing of its targets."""
+    return Known(turn.world.public, turn.world.public, turn.world.prior)
 
 
 def crafted_rounds(

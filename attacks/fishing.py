@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,16 +21,22 @@ from attacks._imprint import (
     check_fits,
     check_label,
     exchanges,
+    fits,
     gathered,
+    knowledge,
     known_inputs,
     moved,
 )
 from attacks.interface import Known, Reconstruction
+from privfed.deviation import WITHHELD
 from privfed.nets import NetSpec, Params, head_names
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
 from privfed.training import represent
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,19 @@ class Fishing:
         made[weight][self.label] = row
         made[bias][self.label] = offset
         return made
+
+    def send(self, turn: Turn) -> Params:
+        """As a deviation: fishes for the next label each round; whatever is no whole mlp is sent as it is.
+
+        The representation is that of the first honest broadcast: later ones are averages of what crafted
+        models became. With a cutoff the label stays.
+        """
+        if not fits(turn):
+            return turn.honest
+        spec = turn.world.surrogate
+        label = (self.label + turn.round) % spec.classes if self.cutoff is None else self.label
+        first = next((dict(r.tensors) for r in turn.seen if r.name == WITHHELD), turn.honest)
+        return replace(self, label=label).craft(spec, knowledge(turn), first, turn.stream)
 
     def recover(self, spec: NetSpec, before: Params, after: Params) -> Recovered:
         """The record that moved the first layer, or none where nothing did."""

@@ -7,6 +7,7 @@ already, not in a block put before it, so that nothing about the architecture ch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ from attacks._imprint import (
     Recovered,
     check_fits,
     check_label,
+    fits,
     hidden_shapes,
+    knowledge,
     known_inputs,
     layer,
     moved,
@@ -31,6 +34,9 @@ from attacks.interface import Known, Reconstruction
 from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.release import View
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 FAR = 10.0  # standard deviations below the mean: the first row is active for every record
 
@@ -72,6 +78,13 @@ class Imprint:
         weight, bias = thresholds(known_inputs(known), rows, stream)
         first = layer(start, self.gain * weight, self.gain * bias)
         return {**first, **silencing(spec, start, self.label, self.pull)}
+
+    def send(self, turn: Turn) -> Params:
+        """As a deviation: another crafted model each round; whatever is no whole mlp is sent as it is."""
+        if not fits(turn):
+            return turn.honest
+        stream = turn.stream.child("craft", turn.round)
+        return self.craft(turn.world.surrogate, knowledge(turn), turn.honest, stream)
 
     def recover(self, spec: NetSpec, before: Params, after: Params) -> Recovered:
         """What one client's training of a crafted model says of its records."""

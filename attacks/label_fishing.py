@@ -8,18 +8,22 @@ the blocks of LOKI (arXiv 2303.12233).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from attacks._imprint import BIAS, check_fits, crafted_rounds
+from attacks._imprint import BIAS, check_fits, crafted_rounds, fits, knowledge
 from attacks.interface import Floats, Inference, Known
 from attacks.loki import block
 from privfed.nets import NetSpec, Params, head_names
 from privfed.randomness import Stream
 from privfed.release import View
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,14 @@ class LabelFishing:
                 made[k] -= 1.0
                 made[k][unit] = self.height
         return made
+
+    def send(self, turn: Turn) -> Params:
+        """As a deviation: each client's own block; whatever is no whole mlp is sent as it is."""
+        if not fits(turn):
+            return turn.honest
+        stream = turn.stream.child("craft", turn.round)
+        spec, known = turn.world.surrogate, knowledge(turn)
+        return self.craft(spec, known, turn.honest, stream, turn.client, turn.clients)
 
     def infer(self, view: View, known: Known, stream: Stream) -> Inference | None:
         """Shares of labels, from sums or from single updates; None without a model crafted so.

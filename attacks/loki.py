@@ -8,6 +8,7 @@ its block; here the rows of the first layer are the client's own already, and al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from attacks._imprint import (
     check_fits,
     check_label,
     crafted_rounds,
+    fits,
     gathered,
     hidden_shapes,
+    knowledge,
     known_inputs,
     layer,
     silences,
@@ -31,6 +34,9 @@ from attacks.interface import Known, Reconstruction
 from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.release import View
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,14 @@ class Loki:
         bias = cuts.new_full((rows,), -self.gain)
         weight[own], bias[own] = self.gain * measured, self.gain * cuts
         return {**layer(start, weight, bias), **silencing(spec, start, self.label, self.pull)}
+
+    def send(self, turn: Turn) -> Params:
+        """As a deviation: each client's own block; whatever is no whole mlp is sent as it is."""
+        if not fits(turn):
+            return turn.honest
+        stream = turn.stream.child("craft", turn.round)
+        spec, known = turn.world.surrogate, knowledge(turn)
+        return self.craft(spec, known, turn.honest, stream, turn.client, turn.clients)
 
     def recover(self, spec: NetSpec, before: Params, after: Params) -> Recovered:
         """What one client's training of a crafted model says of its records."""

@@ -6,6 +6,7 @@ Boenisch et al., "When the curious abandon honesty" (arXiv 2112.02918), section 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from attacks._imprint import (
     Recovered,
     check_fits,
     check_label,
+    fits,
     hidden_shapes,
+    knowledge,
     known_inputs,
     layer,
     moved,
@@ -31,6 +34,9 @@ from attacks.interface import Known, Reconstruction
 from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.release import View
+
+if TYPE_CHECKING:
+    from privfed.deviation import Turn
 
 SAME = 1e-3  # mean squared difference per pixel below which two readings are one record
 
@@ -82,6 +88,13 @@ class TrapWeights:
         # (x + 1) / 2 lies in [0, 1], which is where the halves outweigh each other.
         first = layer(start, weight / 2, weight.sum(1) / 2)
         return {**first, **silencing(spec, start, self.label, self.pull)}
+
+    def send(self, turn: Turn) -> Params:
+        """As a deviation: another crafted model each round; whatever is no whole mlp is sent as it is."""
+        if not fits(turn):
+            return turn.honest
+        stream = turn.stream.child("craft", turn.round)
+        return self.craft(turn.world.surrogate, knowledge(turn), turn.honest, stream)
 
     def recover(self, spec: NetSpec, before: Params, after: Params) -> Recovered:
         """What one client's training of a crafted model says of its records, each once."""
