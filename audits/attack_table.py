@@ -22,8 +22,9 @@ from audits.attack_rows import comparison, rows, summary
 from audits.finding import Finding
 from audits.plan import ReadyPlan
 from audits.store import default_root
+from audits.units import PLURALS
 
-PLANS = ("attacks", "attacks-fashion")
+PLANS = ("attacks", "attacks-fashion", "attacks-clients", "attacks-subjects")
 QUICK_FEDERATIONS = 4
 LEVEL = 0.95
 
@@ -88,10 +89,12 @@ def _section(played: Played) -> list[str]:
     found = [f"## {plan.title}"]
     for setting in dict.fromkeys(f.setting.id for f in played.findings):
         mine = [f for f in played.findings if f.setting.id == setting]
-        n = int((~mine[0].setting.canaries).sum())
+        units = mine[0].setting.privacy_units
+        canaries = int(mine[0].setting.canaries.sum())
+        beside = f" and {canaries} canaries" if canaries else ""
         found += [
             f"{plan.federations} federations an arm, each in turn the target and all others its references; "
-            f"{n} candidates and {int(mine[0].setting.canaries.sum())} canaries, in or out by a fair coin. "
+            f"{units.count - canaries} {PLURALS[units.kind]}{beside}, in or out by a fair coin. "
             f"Training took {played.seconds / 60:.1f} CPU min; this run, with what was kept, "
             f"{played.wall / 60:.1f} min.",
             "### The strongest attack of each observer, and the loss threshold",

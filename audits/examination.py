@@ -14,10 +14,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from attacks.interface import Floats, Reconstruction
+from attacks.interface import Bools, Floats, Reconstruction
+from attacks.source_inference import guess
 from audits.game import Played, members_of, read_key
 from audits.identification import Identified, Lineup, identification
-from audits.inquiry import Inquiry
+from audits.inquiry import Inquiry, Sought
 from audits.property_game import (
     L1_BOUND,
     improvement,
@@ -28,10 +29,11 @@ from audits.property_game import (
     presence_auc,
     prior_shares,
 )
-from audits.reading import Arrays, inference_of, reconstruction_of
+from audits.reading import Arrays, inference_of, reconstruction_of, signals_of
 from audits.reconstruction_baselines import class_means, prior_only, public_neighbours
 from audits.reconstruction_measures import l2, psnr
 from audits.setting import Setting
+from audits.source import Ints, SourceFinding, source_accuracy
 from privfed.records import Records
 from reports.record import Estimate
 
@@ -72,7 +74,7 @@ def examine(inquiry: Inquiry, played: Played, setting: Setting) -> Examined:
     known = [(f, arrays) for f, arrays in enumerate(found) if arrays is not None]
     if not known:
         return Examined(inquiry, asked=len(found))
-    look = _records if inquiry.sought == "records" else _labels
+    look = _LOOK[inquiry.sought]
     try:
         return look(inquiry, known, setting)
     except Exception as error:  # a plug-in may return anything; the rest of the audit must not fall
@@ -211,3 +213,37 @@ def _error(errors: Floats, metric: str, level: float) -> Estimate:
 
 def _gain(ours: Floats, theirs: Floats, metric: str, level: float) -> Estimate:
     return improvement(ours, theirs, L1_BOUND, level, metric)
+
+
+def _source(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Setting) -> Examined:
+    """Chance is the best that counts of classes alone would do: naming a client by the label is no leak."""
+    guesses = np.stack([guess(signals_of(a)) for _, a in known])
+    included = np.stack([setting.members(f).numpy() for f, _ in known])
+    look = partial(_source_of, guesses, included, setting)
+    found = look(0.95)
+    details: dict[str, Measure] = {
+        f"class {c.label}, by counts {max(c.majority, c.histogram):.3f}": partial(_of_class, look, i)
+        for i, c in enumerate(found.by_class)
+    }
+    return Examined(inquiry, partial(_accuracy, look), found.baseline, details, {}, 0, len(known))
+
+
+def _source_of(guesses: Ints, included: Bools, setting: Setting, level: float) -> SourceFinding:
+    candidates = setting.candidates
+    owners, labels = candidates.clients.numpy(), candidates.records.labels.numpy()
+    return source_accuracy(guesses, owners, labels, included, setting.clients, level)
+
+
+def _accuracy(look: Callable[[float], SourceFinding], level: float) -> Estimate:
+    return look(level).accuracy
+
+
+def _of_class(look: Callable[[float], SourceFinding], at: int, level: float) -> Estimate:
+    return look(level).by_class[at].accuracy
+
+
+_LOOK: dict[Sought, Callable[[Inquiry, Sequence[tuple[int, Arrays]], Setting], Examined]] = {
+    "records": _records,
+    "labels": _labels,
+    "source": _source,
+}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from attacks.interface import Bools, Floats, Observation, References, Signals
+from attacks.interface import Bools, Floats, References, Signals
 from audits import store
 from audits.inquiry import FEDERATIONS, Inquiry
 from audits.personal import personal_accuracy, right
@@ -46,6 +46,7 @@ class Job:
             the same bits come out.
         folders: where each is kept.
         reads: what is read from each: key, observer and reader.
+        asks: what asks for the data themselves, likewise; of the first federations alone.
     """
 
     setting: Setting
@@ -53,6 +54,7 @@ class Job:
     federations: tuple[int, ...]
     folders: tuple[Path, ...]
     reads: tuple[tuple[str, Observer, Reader], ...]
+    asks: tuple[tuple[str, Observer, Reader], ...] = ()
 
     def missing(self) -> int:
         """Federations that have to be trained."""
@@ -60,7 +62,8 @@ class Job:
 
     def unread(self) -> int:
         """Observations that have to be made."""
-        return sum(not store.has_signals(f, key) for f in self.folders for key, _, _ in self.reads)
+        every = (*self.reads, *self.asks)
+        return sum(not store.has_signals(f, key) for f in self.folders for key, _, _ in every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def jobs_of(
             chunk,
             # Neighbours in lock step shift the last bits of a result: they are part of its address.
             tuple(place / f"{f}-of-{chunk[0]}-{chunk[-1]}" for f in chunk),
-            tuple((reads | asked if chunk[0] < FEDERATIONS else reads).values()),
+            tuple(reads.values()),
+            tuple(asked.values()) if chunk[0] < FEDERATIONS else (),
         )
         for chunk in chunks
     )
@@ -167,7 +171,7 @@ def run_job(job: Job) -> int:
     if job.missing():
         _train(job)
     for federation, folder in zip(job.federations, job.folders, strict=True):
-        unread = [r for r in job.reads if not store.has_signals(folder, r[0])]
+        unread = [r for r in (*job.reads, *job.asks) if not store.has_signals(folder, r[0])]
         if unread:
             _read(job, federation, folder, unread)
     return len(job.federations)
@@ -181,13 +185,12 @@ def read_back(jobs: Sequence[Job]) -> Played:
     signals: dict[str, tuple[Signals, ...] | None] = {}
     failures: dict[str, str] = {}
     found: dict[str, tuple[Arrays | None, ...]] = {}
-    for key, _, reader in jobs[0].reads:
-        if not isinstance(reader, Observation):
-            asked = [folder for j, _, folder in places if any(k == key for k, _, _ in j.reads)]
-            crashed = [m for m in (store.recall_failure(f, key) for f in asked) if m]
-            failures |= {key: crashed[0]} if crashed else {}
-            found[key] = () if crashed else tuple(store.recall_arrays(f, key) for f in asked)
-            continue
+    asked = [folder for j, _, folder in places if j.asks]
+    for key, _, _ in jobs[0].asks:
+        crashed = [m for m in (store.recall_failure(f, key) for f in asked) if m]
+        failures |= {key: crashed[0]} if crashed else {}
+        found[key] = () if crashed else tuple(store.recall_arrays(f, key) for f in asked)
+    for key, _, _ in jobs[0].reads:
         crashed = [m for m in (store.recall_failure(f, key) for f in folders) if m]
         every = [] if crashed else [store.recall_signals(f, key) for f in folders]
         seen = tuple(s for s in every if s is not None)

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from attacks.analytic_inversion import AnalyticInversion
 from attacks.label_inference import DisclosedLabels, LabelInference
 from attacks.latent_labels import LatentLabels
 from attacks.model_inversion import MiFace, PlugAndPlay
+from attacks.prior_inversion import PriorInversion
+from attacks.source_inference import ClientConfidence
+from attacks.update_inversion import UpdateInversion
+from attacks.warm_inversion import WarmInversion
 from audits.inquiry import Inquiry
 from audits.probe import MODEL, SERVER
+
+RECORDS = 8
+"""Records an inversion rebuilds of each client."""
+UPDATE = "client update"
 
 
 def inquiries_listed() -> tuple[Inquiry, ...]:
     """All of them, whatever the scope."""
+    surrogate = UpdateInversion(simulate="surrogate", records=RECORDS, epochs=20, batch=32, local_lr=0.1)
+    prior, warm = PriorInversion(records=RECORDS), WarmInversion(local_steps=5)
     return (
-        Inquiry("label inference", LabelInference(), SERVER, "client update", "labels"),
+        Inquiry("label inference", LabelInference(), SERVER, UPDATE, "labels"),
         Inquiry("labels disclosed", DisclosedLabels(), SERVER, "label sets", "labels", disclosed=True),
+        Inquiry("source inference", ClientConfidence(), SERVER, UPDATE, "source"),
+        Inquiry("analytic inversion", AnalyticInversion(records=RECORDS), SERVER, UPDATE, "records"),
+        Inquiry("update inversion", surrogate, SERVER, UPDATE, "records", standard=False),
+        Inquiry("inversion through the prior", prior, SERVER, UPDATE, "records", True, False),
+        Inquiry("warm inversion", warm, SERVER, "client images", "records", True, False),
         Inquiry(
-            "label inference from images",
-            LatentLabels(),
-            SERVER,
-            "latents of the rounds",
-            "labels",
-            True,
-            False,
+            "label inference from images", LatentLabels(), SERVER, "client images", "labels", True, False
         ),
         Inquiry("MIFace", MiFace(), MODEL, "released model", "records", True, False),
         Inquiry("plug and play", PlugAndPlay(), MODEL, "released model", "records", True, False),

@@ -106,11 +106,12 @@ def _more_on_model(observer: Observer, name: Artefact, artefact: str, suffix: st
     source, distance = _confidence(name), BoundaryDistance(name)
     attacks: dict[str, MembershipAttack] = {
         "entropy by class": EntropyByClass(ModelEntropy(name)),
+        "gap attack": EntropyByClass(ModelEntropy(name, "correctness"), "none"),
         "difficulty calibrated": DifficultyCalibrated(source),
         "Attack-P": AttackP(source),
         "Attack-R": AttackR(source),
         "quantile regression": QuantileRegression(QuantileResidual(name)),
-        "RMIA on soft margins": Rmia(SoftMarginConfidence(name)),
+        "RMIA on soft margins": Rmia(SoftMarginConfidence(name, order=0)),
         "shadow classifier": ShadowClassifier(SortedPosterior(name)),
         "label only": LabelOnly(distance),
         "LiRA on labels only": Lira(distance),

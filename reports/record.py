@@ -6,70 +6,17 @@ and a reason stands beside it. Only additive changes within a major `schema_vers
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from reports.estimate import Estimate, Part, Probability, RocPoint, Scope, Taxonomy
+from reports.exposure import Inquired, LeakageOrder, Slice
 
 VerdictKind = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
-Scope = Literal["artefact", "training algorithm"]
 Modality = Literal["images", "text"]
-Probability = Annotated[float, Field(ge=0, le=1)]
 PERSONALISED = "personalised models"
 """Name, in `Utility.model`, of the clients' own models."""
-
-
-class Part(BaseModel):
-    """A frozen part of the record; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(Part):
-    """A measured number with the interval that says how well it is known.
-
-    Attributes:
-        metric: "auc", "tpr_at_fpr", "accuracy", "formal_epsilon", ...
-        params: what the metric is evaluated at, for example {"fpr": 0.01}.
-        value: point estimate; null with a reason when it cannot be resolved.
-        lower, upper: one-sided bounds at `level_lower` and `level_upper`.
-        method: how the bounds were computed, with its source.
-        n_in, n_out: privacy units scored as members and as non-members.
-        n_federations: federations that the bounds account for.
-        scope: what the bounds generalise to: this artefact, or the training algorithm.
-        reason: why `value` or a bound is null.
-    """
-
-    metric: str
-    params: dict[str, float] = {}
-    value: float | None
-    lower: float | None
-    upper: float | None
-    level_lower: Probability = 0.95
-    level_upper: Probability = 0.95
-    method: str
-    n_in: int
-    n_out: int
-    n_federations: int
-    scope: Scope
-    reason: str = ""
-
-
-class RocPoint(Part):
-    """One point of a ROC curve with pointwise Clopper-Pearson bounds on both axes' conditions."""
-
-    fpr: Probability
-    tpr: Probability
-    lower: Probability
-    upper: Probability
-
-
-class Taxonomy(Part):
-    """An id in a published taxonomy of attacks."""
-
-    scheme: str
-    version: str
-    id: str
-    name: str
 
 
 class Cell(Part):
@@ -101,39 +48,6 @@ class Cell(Part):
     auc_canaries: Estimate | None = None
     tprs: tuple[Estimate, ...] = ()
     roc: tuple[RocPoint, ...] = ()
-
-
-class Inquired(Part):
-    """One attack that asks for the data themselves, or for what is in them, on one arm.
-
-    Attributes:
-        sought: "records" = `estimate` is identification@1, the share of reconstructions whose nearest
-            candidate of the same client is a member; "labels" = it is the probability that a label some
-            client holds scores above one that some client lacks.
-        chance: what knowing nothing reaches.
-        baselines: the same measure of what needs no access, by name.
-        details: further figures by name.
-        disclosed: whether the protocol itself hands this out: then it is no inference.
-        work: steps, restarts and queries over all federations asked.
-    """
-
-    setting: str
-    arm: str
-    attack: str
-    configuration: str = ""
-    observer: str
-    artefact: str
-    sought: Literal["records", "labels"]
-    status: Literal["run", "not applicable", "not tested", "error"]
-    reason: str = ""
-    estimate: Estimate | None = None
-    chance: float | None = None
-    baselines: dict[str, Estimate] = {}
-    details: dict[str, Estimate] = {}
-    disclosed: bool = False
-    work: int = 0
-    asked: int = 0
-    taxonomy: tuple[Taxonomy, ...] = ()
 
 
 class Control(Part):
@@ -234,48 +148,6 @@ class TradeOff(Part):
     tried: int = 1
 
 
-class LeakageOrder(Part):
-    """Two artefacts of one arm, the second computed from the first, so that it cannot leak more.
-
-    Attributes:
-        stronger, weaker: the artefact that comes first, and the one computed from it.
-        stronger_attack, weaker_attack: the attack with the highest AUC on each, with its observer.
-        difference: AUC on the second less AUC on the first, with bounds.
-        violated: whether the whole interval of the difference lies above 0: then the attacks on the first
-            artefact are too weak, and `message` says so.
-    """
-
-    setting: str
-    arm: str
-    stronger: str
-    weaker: str
-    stronger_attack: str
-    weaker_attack: str
-    stronger_auc: Estimate
-    weaker_auc: Estimate
-    difference: Estimate
-    violated: bool
-    message: str = ""
-
-
-class Slice(Part):
-    """AUC of one attack on part of the candidates.
-
-    Attributes:
-        by: what the candidates are divided by: "kind" (natural, canaries, outliers), "client", "class".
-        name: of the part.
-        estimate: bounds hold for all parts of one division at once (Bonferroni).
-    """
-
-    setting: str
-    arm: str
-    observer: str
-    attack: str
-    by: Literal["kind", "client", "class"]
-    name: str
-    estimate: Estimate
-
-
 class DpAssumption(Part):
     """One assumption of a formal claim."""
 
@@ -308,8 +180,8 @@ class DpCard(Part):
     accountant: str = ""
     sampling: str = ""
     mechanism: str = ""
-    epsilons: dict[str, float] = {}
-    max_tpr: dict[str, float] = {}
+    epsilons: dict[str, float] = Field(default={})
+    max_tpr: dict[str, float] = Field(default={})
     outside: tuple[str, ...] = ()
     assumptions: tuple[DpAssumption, ...] = ()
 
@@ -389,7 +261,7 @@ class Run(Part):
     platform: str
     device: str
     packages: dict[str, str]
-    engines: dict[str, str] = {}
+    engines: dict[str, str] = Field(default={})
     modality: Modality = "images"
     units: Literal["record", "client", "subject"] = "record"
     suite: Literal["standard", "full"] = "standard"
@@ -427,7 +299,7 @@ class Record(Part):
     inquiries: tuple[Inquired, ...] = ()
     dp: tuple[DpCard, ...]
     limitations: tuple[str, ...]
-    extensions: dict[str, Any] = {}
+    extensions: dict[str, Any] = Field(default={})
 
 
 def to_json(record: Record) -> str:
@@ -438,3 +310,36 @@ def to_json(record: Record) -> str:
 def from_json(text: str) -> Record:
     """A record from JSON text; raises pydantic.ValidationError when it does not fit the schema."""
     return Record.model_validate_json(text)
+
+
+__all__ = [
+    "PERSONALISED",
+    "Arm",
+    "Cell",
+    "Check",
+    "Control",
+    "DpAssumption",
+    "DpCard",
+    "Estimate",
+    "Inquired",
+    "LeakageOrder",
+    "Limit",
+    "Modality",
+    "Part",
+    "Policy",
+    "Probability",
+    "Record",
+    "RocPoint",
+    "Run",
+    "Scope",
+    "Setting",
+    "Slice",
+    "Subject",
+    "Summary",
+    "Taxonomy",
+    "TradeOff",
+    "Utility",
+    "VerdictKind",
+    "from_json",
+    "to_json",
+]

@@ -263,3 +263,11 @@ def chance_ratio(estimate: Estimate) -> str:
     if estimate.value is None or not fpr:
         return ""
     return f"{number(estimate.value / fpr, 1)} times guessing"
+
+
+SOUGHT = {
+    "records": "identification@1",
+    "labels": "labels held, AUC",
+    "source": "client named",
+}
+"""What is measured of an attack that asks for the data themselves."""

@@ -42,7 +42,7 @@ def test_every_attack_that_ran_has_its_row_under_its_observer(page: str) -> None
 def test_the_page_says_what_it_is_of(page: str) -> None:
     assert page.startswith("# Every attack by every observer\n\n`make benchmark-attacks ARGS=")
     assert "4 federations an arm" in page
-    assert "64 candidates and 16 canaries" in page
+    assert "64 records and 16 canaries" in page
     assert "### The strongest attack of each observer, and the loss threshold" in page
     assert "Order of leakage: " in page
     assert "nan" not in page
@@ -58,8 +58,9 @@ def test_a_second_run_trains_nothing(folder: Path, page: str, capsys: pytest.Cap
 
 def test_the_packaged_plans_run_every_attack_with_the_federations_they_promise() -> None:
     counts = {name: read_plan(name).plan.federations for name in PLANS}
-    assert counts == {"attacks": 64, "attacks-fashion": 16}
-    assert {read_plan(name).plan.attacks for name in PLANS} == {"full"}
+    assert counts == {"attacks": 64, "attacks-fashion": 16, "attacks-clients": 64, "attacks-subjects": 64}
+    assert {read_plan(name).plan.attacks for name in PLANS[:2]} == {"full"}
+    assert [read_plan(name).plan.unit.kind for name in PLANS[2:]] == ["client", "subject"]
     for name in PLANS:
         audited = [a.pipeline_name for a in read_plan(name).arms if a.role == "audited"]
         assert audited == ["fedavg", "feddgm", "fedbkd"]

@@ -173,7 +173,7 @@ def test_unreadable_data_is_refused(cache: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("nope", "expected a plan file or one of attacks, attacks-fashion, "),
+        ("nope", "expected a plan file or one of attacks, attacks-clients, "),
         (
             "in/plan.yaml --policy nope",
             "expected a policy file or one of internal, public, restricted-api, got",

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.interface import Inference, Known, Reconstruction
+from attacks.interface import Floats, Inference, Known, Reconstruction
+from attacks.source_inference import ClientConfidence
 from audits import store
 from audits.examination import Examined, examine
 from audits.game import Played, jobs_of, members_of, read_key
@@ -170,5 +171,30 @@ def test_only_the_first_federations_are_asked(tmp_path: Path) -> None:
         id, pipeline, hooks, delta, tuning = "arm", None, None, None, None
 
     made = jobs_of(setting(), Arm(), 10, (), tmp_path, (asked(Infers(), "labels"),))  # type: ignore[arg-type]
-    assert [len(j.reads) for j in made] == [1, 0, 0]
+    assert [len(j.asks) for j in made] == [1, 0, 0]
+    assert not any(j.reads for j in made)
     assert FEDERATIONS == 4
+
+
+def test_the_owner_is_named_or_guessed_and_counts_of_classes_are_the_chance() -> None:
+    inquiry, where = asked(ClientConfidence(), "source"), setting()
+    owners = where.candidates.clients.numpy()
+    right = np.eye(CLIENTS)[owners]
+    blind = np.random.default_rng(0).normal(size=right.shape)
+
+    def of(signals: Floats) -> Examined:
+        arrays = {
+            "candidates": signals,
+            "population": np.zeros((1, CLIENTS, 1)),
+            "clients": np.zeros(N, dtype=np.int64),
+        }
+        return examine(inquiry, played(where, inquiry, lambda f: arrays), where)
+
+    known, unknown = of(right), of(blind)
+    assert known.measure is not None
+    assert unknown.measure is not None
+    assert known.measure(0.95).value == 1.0
+    estimate = unknown.measure(0.999)
+    assert (estimate.lower or 0) < 0.5 < (estimate.upper or 1)
+    assert known.chance >= 1 / CLIENTS
+    assert all(name.startswith("class ") for name in known.details)

@@ -171,7 +171,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("in/plan.yaml --defense dpsgd", "expected one knob (--knob NAME=V1,V2,... or --epsilon, --noise, "),
         ("in/plan.yaml --defense dpsgd --epsilon 1,x", "expected numbers between commas for --epsilon, got"),
         ("in/plan.yaml --defense dpsgd --keep 1", "expected a knob of dp_sgd to be one of "),
-        ("nope --defense dpsgd --noise 1", "expected a plan file or one of attacks, attacks-fashion, "),
+        ("nope --defense dpsgd --noise 1", "expected a plan file or one of attacks, attacks-clients, "),
         ("in/plan.yaml --defense dpsgd --noise 1 --jobs -1", "expected jobs >= 0, got jobs=-1"),
         ("in/plan.yaml --defense dpsgd --noise 1 --seed -1", "expected seed >= 0, got seed=-1"),
         ("in/plan.yaml --defense dpsgd --noise 1 --out in/plan.yaml", "expected a folder for --out, got the"),

@@ -1,0 +1,85 @@
+"""What goes beyond an attack's figures: who is found, what data look like, where leakage grows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from reports.estimate import Estimate, Part, Taxonomy
+
+
+class Inquired(Part):
+    """One attack that asks for the data themselves, or for what is in them, on one arm.
+
+    Attributes:
+        sought: "records" = `estimate` is identification@1, the share of reconstructions whose nearest
+            candidate of the same client is a member; "labels" = it is the probability that a label some
+            client holds scores above one that some client lacks; "source" = it is the share of members of
+            which the client that holds them is named.
+        chance: what knowing nothing reaches.
+        baselines: the same measure of what needs no access, by name.
+        details: further figures by name.
+        disclosed: whether the protocol itself hands this out: then it is no inference.
+        work: steps, restarts and queries over all federations asked.
+    """
+
+    setting: str
+    arm: str
+    attack: str
+    configuration: str = ""
+    observer: str
+    artefact: str
+    sought: Literal["records", "labels", "source"]
+    status: Literal["run", "not applicable", "not tested", "error"]
+    reason: str = ""
+    estimate: Estimate | None = None
+    chance: float | None = None
+    baselines: dict[str, Estimate] = Field(default={})
+    details: dict[str, Estimate] = Field(default={})
+    disclosed: bool = False
+    work: int = 0
+    asked: int = 0
+    taxonomy: tuple[Taxonomy, ...] = ()
+
+
+class LeakageOrder(Part):
+    """Two artefacts of one arm, the second computed from the first, so that it cannot leak more.
+
+    Attributes:
+        stronger, weaker: the artefact that comes first, and the one computed from it.
+        stronger_attack, weaker_attack: the attack with the highest AUC on each, with its observer.
+        difference: AUC on the second less AUC on the first, with bounds.
+        violated: whether the whole interval of the difference lies above 0: then the attacks on the first
+            artefact are too weak, and `message` says so.
+    """
+
+    setting: str
+    arm: str
+    stronger: str
+    weaker: str
+    stronger_attack: str
+    weaker_attack: str
+    stronger_auc: Estimate
+    weaker_auc: Estimate
+    difference: Estimate
+    violated: bool
+    message: str = ""
+
+
+class Slice(Part):
+    """AUC of one attack on part of the candidates.
+
+    Attributes:
+        by: what the candidates are divided by: "kind" (natural, canaries, outliers), "client", "class".
+        name: of the part.
+        estimate: bounds hold for all parts of one division at once (Bonferroni).
+    """
+
+    setting: str
+    arm: str
+    observer: str
+    attack: str
+    by: Literal["kind", "client", "class"]
+    name: str
+    estimate: Estimate
