@@ -2,8 +2,8 @@
 
 Source: Nasr, Shokri and Houmansadr, "Comprehensive privacy analysis of deep learning" (2019, arXiv
 1812.00910), sections III.B and IV (passive attack of the server, over several rounds). Their encoders of
-whole gradients are replaced by lengths and alignments, and their network by logistic regression, so that
-it fits within a second.
+whole gradients are replaced by lengths and alignments, their network by logistic regression, so that
+it fits within a second; the ratio of Leemann et al. (2023) is added.
 """
 
 from __future__ import annotations
@@ -15,9 +15,21 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from attacks._gradients import Columns, Site, align, check_place, cosines, gradients, laid_out, sites
+from attacks._gradients import (
+    Columns,
+    Part,
+    Site,
+    align,
+    check_part,
+    check_place,
+    cosines,
+    gradients,
+    laid_out,
+    sites,
+)
 from attacks._references import check
 from attacks._signals import logit_confidence
+from attacks.gaussian_update import UpdateLikelihood
 from attacks.interface import Bools, Candidates, Floats, Observation, References, Signals
 from privfed.nets import NetSpec, parameter_shapes
 from privfed.randomness import Stream
@@ -33,17 +45,23 @@ class WhiteBoxFeatures:
     No direction of its own: a classifier learns one. In every round, at the model that the record's
     client sent back: loss, logit-scaled confidence, whether the label is right, logits from largest to
     smallest, logarithm of the gradient's length in each layer; and the cosine of the gradient with the
-    client's movement, at each of `places`. NaN where the client sat out.
+    client's movement, at each of `places`. Beside them stands the log-likelihood ratio of
+    `gaussian_update`, which weighs directions and interference as no feature here does. NaN where the
+    client sat out.
 
     Attributes:
         places: where on the line from what was sent (0) to what came back (1) cosines are taken.
+        likelihoods: parts of the net whose log-likelihood ratio is taken; they cost as much as all else.
     """
 
     places: tuple[float, ...] = (0.0, 0.5)
+    likelihoods: tuple[Part, ...] = ("head", "representation")
 
     def __post_init__(self) -> None:
         for place in self.places:
             check_place(place)
+        for part in self.likelihoods:
+            check_part(part)
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
         """Features of candidates and population; None without updates whose start and head are known."""
@@ -62,6 +80,8 @@ class WhiteBoxFeatures:
         for place in self.places:
             found = sites(view, "all", place)
             read += [laid_out(found[1], candidates, cosine)] if found else []
+        evidence = (UpdateLikelihood(p).extract(view, candidates, stream) for p in self.likelihoods)
+        read += [e for e in evidence if e is not None]
         return Signals(
             np.concatenate([r.candidates for r in read], 1),
             np.concatenate([r.population for r in read], 1),
