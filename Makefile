@@ -12,7 +12,7 @@ STAMP = $(VENV)/.installed
 # An audit that ran is a success here whatever it found: passed, policy violated, inconclusive.
 RAN = case $$code in 0 | 1 | 3) ;; *) exit $$code ;; esac
 
-.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark benchmark-personalisation benchmark-attacks clean
+.PHONY: help audit audit-fashion test evidence lint types contracts check benchmark benchmark-personalisation benchmark-attacks benchmark-reconstruction clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ benchmark-personalisation: $(STAMP) ## Train personalised methods side by side o
 
 benchmark-attacks: $(STAMP) ## Run every attack on three pipelines and write the table of docs/attacks.md (hours)
 	$(BIN)/python -m audits.attack_table $(ARGS)
+
+benchmark-reconstruction: $(STAMP) ## Invert what clients share and print the tables of docs/reconstruction.md (an hour)
+	$(BIN)/python -m audits.reconstruction_table $(ARGS)
 
 clean: ## Remove the environment, caches and build products; runs/ and trained federations stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

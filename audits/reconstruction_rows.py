@@ -1,0 +1,95 @@
+"""Rows of the reconstruction table: what an attack gave over all clients of a case, beside its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean
+
+import numpy as np
+
+from audits.attack_rows import NOTHING, markdown
+from audits.identification import METRIC, exact
+from audits.reconstruction_cases import AXES, Case
+from audits.reconstruction_run import Likeness, Result
+
+LEVEL = 0.95
+HEADER = (
+    "net", "attack", "records", "steps", "defence", "identified, best of a client", "n", "chance", "of all",
+    "members found", "PSNR (dB)", "class mean", "random public record", "nearest public (dB)",
+    "labels", "iterations", "CPU s", "bound under the claim",
+)  # fmt: skip
+_PIPELINES = {"fedbkd heads": "head epochs alone", "fedbkd": "whole round"}
+
+
+def tables(results: dict[Case, list[Result]]) -> Iterable[tuple[str, str]]:
+    """Title and Markdown table of each axis that has a result.
+
+    Args:
+        results: of one data set: by case, one a seed.
+    """
+    for axis, title in AXES.items():
+        body = [row(case, found) for case, found in results.items() if case.axis == axis and found]
+        if body:
+            yield title, markdown(HEADER, body)
+
+
+def row(case: Case, results: Sequence[Result]) -> list[str]:
+    """The cells of one case, in the order of `HEADER`."""
+    attacked = [one for r in results for one in r.attacked]
+    chance = mean(c for r in results for c in r.chance)
+    alone = mean(c for r in results for c in r.member_chance)
+    found = mean(one.found for one in attacked)
+    bounds = [r.bound for r in results if r.bound is not None]
+    return [
+        case.net,
+        case.attack + (f", {_PIPELINES[case.pipeline]}" if case.pipeline in _PIPELINES else ""),
+        str(case.records),
+        f"{case.steps}" + ("" if case.size == case.records else f" of {case.size}"),
+        case.defence,
+        identified(attacked),
+        str(len(attacked)),
+        percent(chance),
+        percent(_mean(one.every for one in attacked)),
+        f"{percent(found)} ({percent(alone)})",
+        decibels(_mean(one.decibels for one in attacked)),
+        _beside([one for r in results for one in r.means]),
+        _beside([one for r in results for one in r.drawn]),
+        decibels(mean(v for r in results for v in r.lookup)),
+        percent(mean(v for r in results for v in r.labels)),
+        f"{sum(r.work for r in results) / len(attacked):.0f}",
+        f"{sum(r.seconds for r in results) / len(attacked):.2f}",
+        f"≤ {percent(max(bounds))}" if bounds else NOTHING,
+    ]
+
+
+def identified(attacked: Sequence[Likeness]) -> str:
+    """Share of clients of whom the best picture points at a member, with exact bounds."""
+    hits = np.array([one.first for one in attacked])
+    estimate = exact(hits, LEVEL, METRIC, len(attacked))
+    return f"{percent(estimate.value)} [{percent(estimate.lower)}, {percent(estimate.upper)}]"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, or a dash."""
+    return (
+        NOTHING
+        if share is None
+        else f"{100 * share:.0f} %"
+        if share >= 0.095 or not share
+        else f"{100 * share:.1f} %"
+    )
+
+
+def decibels(value: float | None) -> str:
+    """One digit, or a dash."""
+    return NOTHING if value is None else f"{value:.1f}"
+
+
+def _beside(pictures: Sequence[Likeness]) -> str:
+    every = percent(_mean(one.every for one in pictures))
+    return f"{every}, {decibels(_mean(one.decibels for one in pictures))} dB"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return mean(known) if known else None
