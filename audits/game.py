@@ -26,6 +26,7 @@ from audits.reading import Arrays, Reader, read
 from audits.setting import Setting, key_of
 from privfed.answers import answer, labels_of
 from privfed.claims import Assumption, Claim
+from privfed.deviation import MaliciousServer, Targets
 from privfed.federation import Federation, Outcome, run
 from privfed.ledger import Ledger, Tuning, claims
 from privfed.nets import Params, head_names
@@ -243,11 +244,13 @@ def _train(job: Job) -> None:
 
 
 def _world(setting: Setting, arm: Arm) -> World:
-    """The public world with the arm's defences, on the setting's device."""
-    world, prior = setting.world, setting.world.prior
+    """The public world with the arm's defences and its server, on the setting's device."""
+    world, prior, known = setting.world, setting.world.prior, setting.candidates
+    targets = Targets(known.records.to(setting.device), known.clients.to(setting.device))
     return replace(
         world,
         hooks=arm.hooks,
+        deviation=None if arm.server is None else MaliciousServer(arm.server, targets),
         public=world.public.to(setting.device),
         prior=prior if prior is None or setting.device == "cpu" else prior.to(setting.device),
     )

@@ -33,8 +33,9 @@ from audits.plan_schema import (
 )
 from audits.problems import Key, Problem, did_you_mean, key_path, problems
 from audits.store import default_root, digest, read_json, source_digest, write_json
+from privfed.deviation import Deviation
 from privfed.hooks import Hooks
-from privfed.pipelines.interface import Pipeline
+from privfed.pipelines.interface import Asking, Pipeline
 from privfed.prior import PriorRecipe
 from privfed.splits import SplitPlan
 
@@ -56,6 +57,7 @@ class Arm:
         delta: of the formal claim, when a defence asks for one.
         settings: ids of those it runs in; all when empty.
         tuning: trainings before this one that its claim has to cover.
+        server: how a malicious server deviates; None = it is honest.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Arm:
     delta: float | None
     settings: tuple[str, ...] = ()
     tuning: TuningPlan | None = None
+    server: Deviation | None = None
 
     def runs_in(self, setting: str) -> bool:
         """Whether the arm is played in that setting."""
@@ -213,8 +216,21 @@ def _arm(document: Document[Plan], index: int, arm: ArmPlan) -> Arm:
     return Arm(
         arm.id, arm.title, arm.role, arm.pipeline, pipeline,
         tuple(repr(d) for d in defenses), _hooks(document, at, defenses), max(deltas, default=None),
-        _settings(document, arm, at), arm.tuning,
+        _settings(document, arm, at), arm.tuning, _server(document, arm, pipeline, at),
     )  # fmt: skip
+
+
+def _server(
+    document: Document[Plan], arm: ArmPlan, pipeline: Pipeline, at: tuple[str | int, ...]
+) -> Deviation | None:
+    if arm.server is None:
+        return None
+    if isinstance(pipeline, Asking):
+        rule = "expected a pipeline that sends clients a model to deviate from"
+        raise error_at(document, (*at, "server"), f"{rule}, got pipeline {arm.pipeline!r}")
+    cls = _named(document, "deviations", arm.server.name, (*at, "server", "name"))
+    made: Deviation = _configure(document, cls, arm.server.options, (*at, "server", "options"))
+    return made
 
 
 def _settings(document: Document[Plan], arm: ArmPlan, at: tuple[str | int, ...]) -> tuple[str, ...]:

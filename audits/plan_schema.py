@@ -93,6 +93,13 @@ class DefensePlan(_Part):
     options: dict[str, Any] = {}
 
 
+class ServerPlan(_Part):
+    """A malicious server by the name of its deviation: how it chooses what it sends."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
 class TuningPlan(_Part):
     """Trainings on the same records that led to this one: each of them spent privacy too.
 
@@ -112,7 +119,10 @@ class TuningPlan(_Part):
 
 
 class ArmPlan(_Part):
-    """A pipeline with its defences; `settings` names those it runs in, all where none is named."""
+    """A pipeline with its defences; `settings` names those it runs in, all where none is named.
+
+    `server` makes it an attack: the server then chooses what clients are sent.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -122,6 +132,7 @@ class ArmPlan(_Part):
     defenses: tuple[DefensePlan, ...] = ()
     settings: tuple[str, ...] = ()
     tuning: TuningPlan | None = None
+    server: ServerPlan | None = None
 
 
 class Nets(_Part):
@@ -167,6 +178,7 @@ __all__ = [
     "NetPlan",
     "Plan",
     "Role",
+    "ServerPlan",
     "SettingPlan",
     "TuningPlan",
     "UnitPlan",

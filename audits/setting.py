@@ -184,7 +184,11 @@ def _engine(spec: NetSpec, root: Path, device: str) -> Engine:
 def key_of(setting: Setting, arm: Arm) -> str:
     """Content address of the federations of one arm in one setting."""
     engines = [setting.world.engine, setting.world.large_engine, setting.device]
-    return digest([setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, repr(arm.tuning), engines])
+    made_of = [setting.digest, repr(arm.pipeline), repr(arm.hooks), arm.delta, repr(arm.tuning), engines]
+    if arm.server is not None:
+        # What is sent is made by code among the attacks, which no other federation depends on.
+        made_of += [repr(arm.server), source_digest("attacks")]
+    return digest(made_of)
 
 
 def net_spec(net: NetPlan, dataset: Dataset, words: WordsPlan | None, classes: int) -> NetSpec:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from attacks.ascent import Recovery
 from attacks.interface import Bools, Candidates, MembershipAttack, Observation, References, Signals
+from attacks.isolation import IsolatedConfidence
 from attacks.representation import RepresentationConfidence
 from privfed.nets import NetSpec, Params, forward, initial, representation_of
 from privfed.randomness import Stream
@@ -164,7 +166,21 @@ def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Relea
     ]
 
 
+def sent_alone(view: View) -> View:
+    """The same under a malicious server: each client is first sent the start alone, then its own upload."""
+    start, updates = view.select(name="surrogate")[0], view.select(name="update")
+    sent = {u.about: start for u in updates}
+    own = []
+    for update in updates:
+        tensors = sent[update.about].tensors
+        own.append(replace(start, round=update.round, receiver=update.sender, tensors=tensors))
+        sent[update.about] = update
+    return View(view.observer, (*view.releases, *own), view.nets)
+
+
 def extract(observation: Observation, known: Candidates, view: View) -> Signals:
+    if isinstance(observation, (Recovery, IsolatedConfidence)):
+        view = sent_alone(view)
     signals = observation.extract(view, known, Stream(0, ("attack",)))
     assert signals is not None, f"{observation} reads nothing: let these fake federations release it"
     return signals

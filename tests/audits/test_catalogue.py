@@ -20,6 +20,7 @@ EXPECTED = {
         "rmia",
     },
     "defenses": {"dp_sgd"},
+    "deviations": {"ascent", "isolation"},
     "pipelines": {
         "ditto",
         "fedavg",
