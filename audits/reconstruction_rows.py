@@ -18,6 +18,7 @@ HEADER = (
     "members found", "PSNR (dB)", "class mean", "random public record", "nearest public (dB)",
     "labels", "iterations", "CPU s", "bound under the claim",
 )  # fmt: skip
+SELDOM = ("defence", "bound under the claim")
 _PIPELINES = {"fedbkd heads": "head epochs alone", "fedbkd": "whole round"}
 
 
@@ -29,8 +30,10 @@ def tables(results: dict[Case, list[Result]]) -> Iterable[tuple[str, str]]:
     """
     for axis, title in AXES.items():
         body = [row(case, found) for case, found in results.items() if case.axis == axis and found]
+        # Nearly all rows have neither a defence nor a claim.
+        shown = [i for i, name in enumerate(HEADER) if not (name in SELDOM and _idle(i, body))]
         if body:
-            yield title, markdown(HEADER, body)
+            yield title, markdown([HEADER[i] for i in shown], [[cells[i] for i in shown] for cells in body])
 
 
 def row(case: Case, results: Sequence[Result]) -> list[str]:
@@ -83,6 +86,10 @@ def percent(share: float | None) -> str:
 def decibels(value: float | None) -> str:
     """One digit, or a dash."""
     return NOTHING if value is None else f"{value:.1f}"
+
+
+def _idle(column: int, body: Sequence[Sequence[str]]) -> bool:
+    return {cells[column] for cells in body} <= {"none", NOTHING}
 
 
 def _beside(pictures: Sequence[Likeness]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from audits import reconstruction_run as running
 from audits import reconstruction_table as command
 from audits.reconstruction_cases import Case, quick_grid
-from audits.reconstruction_rows import HEADER, decibels, identified, percent, row
+from audits.reconstruction_rows import HEADER, decibels, identified, percent, row, tables
 from audits.reconstruction_run import Likeness, Result, Work, name_of, perform
 from audits.reconstruction_table import main
 from audits.reconstruction_works import Asked, done_and_missing, estimate, run_missing
@@ -126,6 +126,22 @@ def test_a_row_adds_up_its_clients() -> None:
     minibatch = replace(FIRST, axis="steps", records=8, epochs=5, batch=2)
     cells = dict(zip(HEADER, row(minibatch, [replace(result, bound=None)]), strict=True))
     assert (cells["steps"], cells["bound under the claim"]) == ("20 of 2", "–")
+
+
+def test_columns_of_defences_stand_where_there_are_some() -> None:
+    like = Likeness(1.0, 1.0, 1.0, 30.0)
+    plain = Result(
+        SOURCE, name_of(FIRST), 0, (like,), (like,), (like,), (12.0,), (0.1,), (0.01,), (1.0,), (1,), 30,
+        False, 4.0, 5.0,
+    )  # fmt: skip
+    guarded = replace(FIRST, axis="defence", defence="DP-SGD")
+    found = dict(tables({FIRST: [plain], guarded: [replace(plain, bound=0.25)], CASES[1]: []}))
+    assert list(found) == ["Records of a client, one full-batch step", "Defences, one full-batch step"]
+    first, second = (table.splitlines()[0] for table in found.values())
+    assert "defence" not in first
+    assert "bound" not in first
+    assert "| defence |" in second
+    assert "| bound under the claim |" in second
 
 
 def test_figures_in_words() -> None:
