@@ -30,6 +30,7 @@ from privfed.release import (
 )
 from privfed.training import predict
 from tests.attacks.generators import plateaus, released
+from tests.attacks.latents import identity_prior, latents
 from tests.attacks.simulation import Game
 
 SPEC = NetSpec("mlp", channels=1, size=6, classes=5, width=48, depth=1)
@@ -117,6 +118,7 @@ def federations(leaky: bool) -> tuple[Candidates, Bools, tuple[View, ...]]:
     Without leak the artefacts are made in the same way from inclusions drawn afresh.
     """
     known = candidates(z=200)
+    known = replace(known, prior=identity_prior(known.public))
     rng = np.random.default_rng(5)
     included = rng.random((FEDERATIONS, len(known.records))) < 0.5
     source = included if leaky else rng.random(included.shape) < 0.5
@@ -160,6 +162,7 @@ def _copies(records: Records, held: list[torch.Tensor], seed: int) -> list[Relea
     made = concatenate(near)
     return [
         *(images(r, ROUNDS - 1, k) for k, r in enumerate(near)),
+        *(latents(r.inputs.clamp(-1, 1).mul(0.999).atanh(), ROUNDS - 1, k) for k, r in enumerate(near)),
         images(made),
         bank(made, ROUNDS - 1),
         *released(plateaus(made, SPEC.classes, seed), ROUNDS),
