@@ -25,6 +25,7 @@ from audits.examination import Examined
 from audits.finding import Finding
 from audits.inquiry import Inquiry
 from audits.inquiry_list import inquiries_listed
+from audits.pictures import pictures
 from audits.plan import ReadyPlan
 from audits.policy import Policy as PolicyRules
 from audits.setting import Setting
@@ -158,12 +159,18 @@ def cells(findings: Sequence[Finding], scope: Scope) -> tuple[Cell, ...]:
     return tuple(rows)
 
 
-def inquired(findings: Sequence[Finding], scope: Scope) -> tuple[Inquired, ...]:
-    """Every attack on the data themselves on every arm that is no control, made or not and why not."""
+def inquired(findings: Sequence[Finding], scope: Scope, full: bool = False) -> tuple[Inquired, ...]:
+    """Every attack on the data themselves on every arm that is no control, made or not and why not.
+
+    Args:
+        findings: of all arms.
+        scope: of the audit.
+        full: whether rebuilt and private images are shown.
+    """
     rows = []
     for f in findings:
         if f.arm.role != "control":
-            rows += [_inquired(f, e) for e in f.examined]
+            rows += [_inquired(f, e, full) for e in f.examined]
             rows += [
                 _inquiry_row(f, q, status=_status(why), reason=why)
                 for q in inquiries_listed()
@@ -172,7 +179,7 @@ def inquired(findings: Sequence[Finding], scope: Scope) -> tuple[Inquired, ...]:
     return tuple(rows)
 
 
-def _inquired(finding: Finding, examined: Examined) -> Inquired:
+def _inquired(finding: Finding, examined: Examined, full: bool) -> Inquired:
     inquiry = examined.inquiry
     if examined.crashed:
         return _inquiry_row(finding, inquiry, status="error", reason=examined.crashed)
@@ -189,6 +196,7 @@ def _inquired(finding: Finding, examined: Examined) -> Inquired:
         details={name: m(LEVEL) for name, m in examined.details.items()},
         work=examined.work,
         asked=examined.asked,
+        pictures=pictures(examined, finding.played, finding.setting) if full else (),
     )
 
 

@@ -113,7 +113,9 @@ def _played(name: str, given: argparse.Namespace, root: Path, console: Console) 
     ready, rules, dataset = read_inputs(name, None, None)
     federations = QUICK_FEDERATIONS if given.quick else given.federations or ready.plan.federations
     plan = ready.plan.model_copy(update={"federations": federations})
-    ready = dataclasses.replace(ready, plan=plan)
+    # What never saw a record shows nothing in a table of attacks: it is for verdicts.
+    shown = tuple(a for a in ready.arms if getattr(a.pipeline, "trained_on", "") != "public")
+    ready = dataclasses.replace(ready, plan=plan, arms=shown)
     request = Request(ready, rules, dataset, plan.seed, given.jobs, root, "cpu", "")
     _, findings = watched(console, given.jobs, partial(measure, request, decoys=False))
     seconds = sum(k.seconds for f in findings for k in f.played.kept)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from joblib import Parallel, delayed
@@ -47,6 +48,7 @@ from privfed.datasets import Dataset
 from privfed.release import AGGREGATOR
 from reports.record import Check, Control, Record, Run
 
+Evidences = Literal["withheld", "full"]
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "diffusers", "joblib")
 
 
@@ -79,6 +81,7 @@ class Request:
         root: folder of the store.
         device: "cpu" or "cuda".
         command: what was typed, for the record.
+        evidence: "withheld", or "full": the record then shows rebuilt and private images, and says so.
     """
 
     ready: ReadyPlan
@@ -89,6 +92,7 @@ class Request:
     root: Path
     device: str
     command: str
+    evidence: Evidences = "withheld"
 
 
 def audit(request: Request, steps: Steps) -> Record:
@@ -98,13 +102,13 @@ def audit(request: Request, steps: Steps) -> Record:
         request: what to run.
         steps: what to tell the person who waits.
     """
-    ready, policy, root = request.ready, request.policy, request.root
+    ready, policy = request.ready, request.policy
     settings, findings = measure(request, steps)
     checked = run_controls(findings, policy.value)
     twins = tuple(a.id for a in ready.arms if a.role == "control")
     checks = judge_all(policy, [_judged(f, twins) for f in findings], checked, ready.plan.unit.kind)
     run = run_row(request, settings)
-    return _record(ready, policy, run, scope_of(request), findings, checked, checks, settings, root)
+    return _record(request, run, findings, checked, checks, settings)
 
 
 def measure(request: Request, steps: Steps, decoys: bool = True) -> tuple[list[Setting], list[Finding]]:
@@ -266,16 +270,15 @@ def run_row(request: Request, settings: Sequence[Setting]) -> Run:
 
 
 def _record(
-    ready: ReadyPlan,
-    policy: Document[Policy],
+    request: Request,
     run: Run,
-    scope: Scope,
     findings: Sequence[Finding],
     checked: Sequence[Control],
     checks: tuple[Check, ...],
     settings: Sequence[Setting],
-    root: Path,
 ) -> Record:
+    ready, policy, root = request.ready, request.policy, request.root
+    scope, full = scope_of(request), request.evidence == "full"
     block = policy.value.decision.on_inconclusive == "block"
     public = {s.id: public_accuracy(s, root) for s in settings if s.world.public_labelled}
     return Record(
@@ -293,7 +296,8 @@ def _record(
         tradeoff=tradeoffs(findings),
         leakage_order=leakage_order(findings, LEVEL),
         slices=slices(findings, LEVEL),
-        inquiries=inquired(findings, scope),
+        inquiries=inquired(findings, scope, full),
+        confidential=full,
         dp=dp_cards(findings),
         limitations=limitations(findings),
     )

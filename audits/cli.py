@@ -9,6 +9,7 @@ import json
 import shlex
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,13 @@ class Relation(StrEnum):
     replace_one = "replace_one"
 
 
+class Evidence(StrEnum):
+    """What of the records an audit may show."""
+
+    withheld = "withheld"
+    full = "full"
+
+
 @app.command()
 def audit(
     plan: Annotated[str, typer.Argument(help="A packaged plan by name, or a plan file.")] = "digits",
@@ -74,6 +82,12 @@ def audit(
     jobs: Annotated[int, typer.Option(help="Parallel workers; 0 = one a core.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness [default: the plan's].")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    evidence: Annotated[
+        Evidence,
+        typer.Option(
+            help="Whether the reports show rebuilt and private images: full makes them CONFIDENTIAL."
+        ),
+    ] = Evidence.withheld,
 ) -> None:
     """Run an audit and write its record and reports.
 
@@ -82,7 +96,18 @@ def audit(
     from audits.command import run_audit
 
     command = shlex.join(["privfed", *sys.argv[1:]])
-    raise typer.Exit(_guarded(lambda: run_audit(plan, policy, out, jobs, seed, device.value, command), USAGE))
+    run = partial(
+        run_audit,
+        plan,
+        policy,
+        out,
+        jobs,
+        seed,
+        device.value,
+        command,
+        "full" if evidence is Evidence.full else "withheld",
+    )
+    raise typer.Exit(_guarded(run, USAGE))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from audits.policy import Policy, lint, load_policy, packaged_policies, packaged
 from reports.record import Record, from_json, to_json
 
 if TYPE_CHECKING:
-    from audits.audit import Request, Steps
+    from audits.audit import Evidences, Request, Steps
     from audits.game import Job
     from privfed.datasets import Dataset
 
@@ -41,6 +41,7 @@ def run_audit(
     seed: int | None,
     device: str,
     command: str,
+    evidence: Evidences = "withheld",
 ) -> int:
     """Checks, runs and writes one audit; returns the exit code of its verdict."""
     console = Console(stderr=True)
@@ -53,7 +54,7 @@ def run_audit(
     check_folder(folder, "--out")
     for warning in lint(rules.value, _units(ready)):
         console.print(f"[yellow]policy:[/] {escape(warning)}", highlight=False)
-    request = Request(ready, rules, dataset, root, workers, store.default_root(), where, command)
+    request = Request(ready, rules, dataset, root, workers, store.default_root(), where, command, evidence)
     record = _run(console, request)
     paths = write(record, folder)
     _tell(console, record, paths)

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from reports.estimate import Estimate, Part, Taxonomy
+
+Png = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+"""A picture in base64, and nothing else that a page could be made to read."""
+
+
+class Picture(Part):
+    """One rebuilt image beside what it should show, each a PNG in base64; empty where there is none.
+
+    Private: in a record only where somebody asked for it, and then the record is confidential.
+
+    Attributes:
+        rebuilt: what the attack made.
+        member, decoy: the nearest record of the same client that was used, and that was not.
+        prior: what the public prior draws for that label without any access.
+        named: whether the member is nearer than the decoy.
+    """
+
+    rebuilt: Png
+    member: Png
+    decoy: Png
+    prior: Png
+    named: bool
 
 
 class Inquired(Part):
@@ -22,6 +44,7 @@ class Inquired(Part):
         details: further figures by name.
         disclosed: whether the protocol itself hands this out: then it is no inference.
         work: steps, restarts and queries over all federations asked.
+        pictures: only in a confidential record.
     """
 
     setting: str
@@ -40,6 +63,7 @@ class Inquired(Part):
     disclosed: bool = False
     work: int = 0
     asked: int = 0
+    pictures: tuple[Picture, ...] = ()
     taxonomy: tuple[Taxonomy, ...] = ()
 
 

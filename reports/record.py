@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reports.estimate import Estimate, Part, Probability, RocPoint, Scope, Taxonomy
-from reports.exposure import Inquired, LeakageOrder, Slice
+from reports.exposure import Inquired, LeakageOrder, Picture, Slice
 
 VerdictKind = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
 Modality = Literal["images", "text"]
@@ -279,7 +279,11 @@ class Summary(Part):
 
 
 class Record(Part):
-    """An audit, whole."""
+    """An audit, whole.
+
+    Attributes:
+        confidential: whether it shows private records, which only a record asked to do so does.
+    """
 
     schema_version: Literal["1.0"] = "1.0"
     title: str
@@ -299,6 +303,7 @@ class Record(Part):
     inquiries: tuple[Inquired, ...] = ()
     dp: tuple[DpCard, ...]
     limitations: tuple[str, ...]
+    confidential: bool = False
     extensions: dict[str, Any] = Field(default={})
 
 
@@ -326,6 +331,7 @@ __all__ = [
     "Limit",
     "Modality",
     "Part",
+    "Picture",
     "Policy",
     "Probability",
     "Record",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reports import markdown, text
 from reports.html import render
-from reports.record import Record, to_json
+from reports.record import Picture, Record, to_json
 from tests.reports.example import empty, example
 from tests.reports.hostile import TEXTS, poisoned
 from tests.reports.large import large
@@ -223,6 +223,31 @@ def test_those_who_are_found_most_come_first() -> None:
 
 def test_what_was_rebuilt_stands_beside_what_needs_no_access() -> None:
     section = render(example()).split('id="inquiries"')[1].split("</section>")[0]
-    for text in ("0.710", "prior only", "0.520", "one to one", "disclosed by the protocol", "12,000"):
-        assert text in section
+    for words in ("0.710", "prior only", "0.520", "one to one", "disclosed by the protocol", "12,000"):
+        assert words in section
     assert "not tested: not in the plan" in section
+
+
+def with_pictures() -> Record:
+    picture = Picture(rebuilt="AAAA", member="BBBB", decoy="", prior="CCCC", named=True)
+    first, *rest = example().inquiries
+    shown = (first.model_copy(update={"pictures": (picture,)}), *rest)
+    return example().model_copy(update={"inquiries": shown, "confidential": True})
+
+
+def test_private_pictures_are_shown_only_in_a_file_that_says_so() -> None:
+    page = render(with_pictures())
+    assert "CONFIDENTIAL: this file shows private records" in page
+    images = read(page).named("img")
+    assert [i.attributes["src"] for i in images] == [
+        f"data:image/png;base64,{code}" for code in ("AAAA", "BBBB", "CCCC")
+    ]
+    assert all(i.attributes["alt"] for i in images)
+    plain = render(example())
+    assert "CONFIDENTIAL" not in plain
+    assert "Pictures are withheld" in plain
+
+
+def test_a_picture_is_base64_and_nothing_else() -> None:
+    with pytest.raises(ValueError, match="should match pattern"):
+        Picture(rebuilt="x onerror=alert(1)", member="", decoy="", prior="", named=False)
