@@ -12,6 +12,7 @@ from audits.probe import (
     GENERATOR,
     IMAGE_ONLY,
     KNOWN_TO_SERVER,
+    MALICIOUS,
     MODEL,
     NOT_IN_SUITE,
     OBSERVERS,
@@ -25,11 +26,10 @@ from audits.probe_list import listed
 from reports.record import Modality
 
 UNTESTED = (
-    ("gradient and update inversion", "no reconstruction attack is part of this version"),
-    ("property and label inference", "no property attack is part of this version"),
-    ("malicious server", "only honest-but-curious observers are played in this version"),
+    ("collusion", "no two observers share what they see in this version"),
+    ("words from embedded sentences", "no attack of this version turns embeddings back into words"),
 )
-"""Classes of attack that no probe covers, and why."""
+"""Classes of attack that nothing covers, and why."""
 
 
 SUMS = {"votes": "clients' votes", "embedding": "clients' mean embeddings"}
@@ -98,6 +98,7 @@ __all__ = [
     "GENERATOR",
     "IMAGE_ONLY",
     "KNOWN_TO_SERVER",
+    "MALICIOUS",
     "MODEL",
     "NOT_IN_SUITE",
     "OBSERVERS",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from attacks.analytic_inversion import AnalyticInversion
+from attacks.fishing import Fishing
+from attacks.imprint import Imprint
+from attacks.label_fishing import LabelFishing
 from attacks.label_inference import DisclosedLabels, LabelInference
 from attacks.latent_labels import LatentLabels
+from attacks.loki import Loki
 from attacks.model_inversion import MiFace, PlugAndPlay
 from attacks.prior_inversion import PriorInversion
 from attacks.source_inference import ClientConfidence
+from attacks.trap_weights import TrapWeights
 from attacks.update_inversion import UpdateInversion
 from attacks.warm_inversion import WarmInversion
 from audits.inquiry import Inquiry
-from audits.probe import MODEL, SERVER
+from audits.probe import MALICIOUS, MODEL, SERVER
 
 RECORDS = 8
 """Records an inversion rebuilds of each client."""
 UPDATE = "client update"
+CRAFTED = "what came back from a crafted model"
 
 
 def inquiries_listed() -> tuple[Inquiry, ...]:
@@ -33,6 +39,11 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
         Inquiry(
             "label inference from images", LatentLabels(), SERVER, "client images", "labels", True, False
         ),
+        Inquiry("imprint", Imprint(), MALICIOUS, CRAFTED, "records", True),
+        Inquiry("trap weights", TrapWeights(), MALICIOUS, CRAFTED, "records", True),
+        Inquiry("fishing", Fishing(), MALICIOUS, CRAFTED, "records", True),
+        Inquiry("LOKI", Loki(), MALICIOUS, CRAFTED, "records", True),
+        Inquiry("label fishing", LabelFishing(), MALICIOUS, CRAFTED, "labels"),
         Inquiry("MIFace", MiFace(), MODEL, "released model", "records", True, False),
         Inquiry("plug and play", PlugAndPlay(), MODEL, "released model", "records", True, False),
     )

@@ -23,9 +23,10 @@ from reports.record import Estimate, LeakageOrder
 
 ALPHA = 0.05
 STAGES = {
-    "client updates": ("client update", "changes of the updates", "client logits"),
+    "client updates": ("client update", "client logits"),
     "latents": ("latents of the rounds",),
     "generated data": (
+        "images of each client",
         "generated bank",
         "generators of the rounds",
         "released generator",

@@ -15,7 +15,8 @@ CLIENT = Observer("client", client=0)
 MODEL = Observer("outsider", holds=frozenset({"large"}))
 SYNTHETIC = Observer("outsider", holds=frozenset({"synthetic"}))
 GENERATOR = Observer("outsider", holds=frozenset({"generator"}))
-OBSERVERS = (SERVER, CLIENT, MODEL, SYNTHETIC, GENERATOR)
+MALICIOUS = Observer("malicious_server")
+OBSERVERS = (SERVER, CLIENT, MODEL, SYNTHETIC, GENERATOR, MALICIOUS)
 SETS: dict[Modality, str] = {"images": "synthetic images", "text": "synthetic sentences (embeddings)"}
 """What a released synthetic set holds."""
 

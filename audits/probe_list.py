@@ -25,6 +25,8 @@ from attacks.rmia import Rmia
 from attacks.shadow import ShadowClassifier, SortedPosterior
 from attacks.soft_margin import SoftMarginConfidence
 from audits.probe import CLIENT, GENERATOR, MODEL, SERVER, SETS, SYNTHETIC, Probe
+from audits.probe_list_malicious import by_malicious_servers
+from audits.probe_list_sets import on_sets
 from audits.probe_list_updates import on_updates
 from privfed.distillation import Matching
 from privfed.release import Observer
@@ -59,12 +61,14 @@ def listed(modality: Modality) -> tuple[Probe, ...]:
         *on_models,
         *on_updates(),
         *on_generated,
+        *on_sets(modality),
         Probe("distil-and-test", DistilAndTest(distilled), SERVER, "client update", image_only=True),
         Probe("nearest neighbour", NearestNeighbour(), SYNTHETIC, made),
         Probe("calibrated nearest", CalibratedNearest(), SYNTHETIC, made),
         Probe("class means of members", _means("class_means"), SYNTHETIC, made, baseline=True),
         Probe("class means of members", _means("client_means"), SERVER, "client update", baseline=True),
         Probe("public class means", ClassMean(), SYNTHETIC, made, baseline=True),
+        *by_malicious_servers(),
     )
 
 
