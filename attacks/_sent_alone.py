@@ -18,7 +18,7 @@ from privfed.release import Release, View
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """What one client was sent alone in one round, and what it returned.
+    """What one client was sent in one round, and what it returned.
 
     Attributes:
         sent: a whole model; where it came without its head, the returned one stands in.
@@ -40,10 +40,15 @@ class Leg:
         )
 
 
-def legs(view: View) -> tuple[NetSpec, tuple[Leg, ...]] | None:
-    """In the order of rounds; None where nobody was sent a model alone, or no upload has a head."""
+def legs(view: View, passive: bool = False) -> tuple[NetSpec, tuple[Leg, ...]] | None:
+    """In the order of rounds; None where nobody was sent a model alone, or no upload has a head.
+
+    Args:
+        view: what was seen.
+        passive: take what went to all clients for what each was sent, where none was sent one alone.
+    """
     updates, sent = received(view, "weights", "update"), received(view, "weights", "surrogate")
-    if not updates or not any(to_one(r) for r in sent):
+    if not updates or not (passive or any(to_one(r) for r in sent)):
         return None
     spec = net_of(view, "surrogate")
     last: dict[int, Release] = {}
@@ -52,7 +57,7 @@ def legs(view: View) -> tuple[NetSpec, tuple[Leg, ...]] | None:
         if lacks_head(update, spec):
             continue
         start = start_of(update, sent)
-        if start is not None and to_one(start):
+        if start is not None and (passive or to_one(start)):
             lacks_head(start, spec)  # refuses what is damaged
             whole = replace(start, tensors={**update.tensors, **start.tensors})
             found.append(Leg(whole, update, last.get(owner(update)), tuple(start.tensors)))

@@ -45,7 +45,7 @@ class Ascent:
         rounds: those in which it is done; every round where empty.
     """
 
-    gamma: float = 1.0
+    gamma: float = 0.1
     share: float = 1.0
     rounds: tuple[int, ...] = ()
 
@@ -80,9 +80,12 @@ class Recovery:
     Attributes:
         measure: "loss" = cross-entropy (nats), as in the source; "confidence" = the rise of its
             logit-scaled form, closer to Gaussian.
+        passive: also where all clients were sent one model: what the same reading finds without any
+            deviation, and so what the deviation must beat.
     """
 
     measure: Measure = "confidence"
+    passive: bool = False
 
     def __post_init__(self) -> None:
         if self.measure not in get_args(Measure):
@@ -91,8 +94,8 @@ class Recovery:
             )
 
     def extract(self, view: View, candidates: Candidates, stream: Stream) -> Signals | None:
-        """Recoveries of candidates and population; None where no client was sent a model of its own."""
-        found = legs(view)
+        """Recoveries of candidates and population; None where nobody was sent a model of its own."""
+        found = legs(view, self.passive)
         if found is None:
             return None
         spec, own = found
