@@ -14,11 +14,13 @@ Defence = Literal["none", "DP-SGD", "top-k", "label smoothing", "soteria", "mixu
 NETS: tuple[Net, ...] = get_args(Net)
 SIZES = (1, 2, 8, 32)
 STEPS = (5, 20)
+LATER = 50
 SMALL = (1, 2, 8)
 GUARDS: tuple[Defence, ...] = ("DP-SGD", "top-k", "label smoothing", "soteria")
 AXES = {
     "records": "Records of a client, one full-batch step",
     "steps": "Local steps",
+    "round": "After rounds of training, one full-batch step a round",
     "defence": "Defences, one full-batch step",
     "feddgm": "FedDGM, a small shard of one class",
     "fedbkd": "FedBKD, its first round and its head epochs alone",
@@ -39,7 +41,8 @@ class Case:
         batch: records a local step; None = all of them.
         defence: at the clients.
         sharing: "mixed" = labels as they come; "one class" = a client's records share their label.
-        pipeline: what is run for one round, or of which the first round is attacked.
+        pipeline: what is run.
+        round: that is attacked; nothing of other rounds is shown to the attack.
     """
 
     axis: str
@@ -51,6 +54,7 @@ class Case:
     defence: Defence = "none"
     sharing: Sharing = "mixed"
     pipeline: Pipeline = "fedavg"
+    round: int = 0
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
@@ -72,7 +76,9 @@ class Case:
 
 def grid() -> tuple[Case, ...]:
     """All cases, cheap axes and the ones that decide first."""
-    return tuple(dict.fromkeys([*_sizes(), *_malicious(), *_guarded(), *_bkd(), *_dgm(), *_steps()]))
+    return tuple(
+        dict.fromkeys([*_sizes(), *_malicious(), *_guarded(), *_bkd(), *_later(), *_steps(), *_dgm()])
+    )
 
 
 def quick_grid() -> tuple[Case, ...]:
@@ -115,6 +121,13 @@ def _steps() -> Iterator[Case]:
         yield Case("steps", net, "surrogate point", 8, 5, 2)
         yield Case("steps", net, "simulated epochs", 8, 5, 2)
     yield Case("steps", "mlp", "analytic", 8, 5, 2)
+
+
+def _later() -> Iterator[Case]:
+    for n in (1, 8):
+        yield Case("round", "mlp", "analytic", n, round=LATER)
+        for net in NETS:
+            yield Case("round", net, "inverting gradients", n, round=LATER)
 
 
 def _guarded() -> Iterator[Case]:

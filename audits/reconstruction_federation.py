@@ -45,6 +45,8 @@ MATCHING = Matching(iterations=100, steps=5)
 UNTRAINED = Recipe(epochs=0, batch=64, lr=0.01)
 """The server's own models: nothing that the clients send in a first round depends on them."""
 PRIOR = PriorRecipe(widths=(8, 16), steps=400)
+IMAGES = 2
+"""Synthetic ones a class and client in FedDGM, at most."""
 HEAD_EPOCHS = 5
 
 
@@ -99,11 +101,11 @@ def pipeline_of(case: Case) -> Pipeline:
     local = Recipe(epochs=case.epochs, batch=case.size, lr=LR)
     match case.pipeline:
         case "fedavg":
-            return FedAvg(rounds=1, local=local, weighting="equal")
+            return FedAvg(rounds=case.round + 1, local=local, weighting="equal")
         case "feddgm":
             return FedDGM(
                 rounds=1, local=local, surrogate_training=UNTRAINED, large_training=UNTRAINED,
-                ipc=case.records, matching=replace(MATCHING, steps=case.steps),
+                ipc=min(case.records, IMAGES), matching=replace(MATCHING, steps=case.steps),
             )  # fmt: skip
         case "fedbkd" | "fedbkd heads":
             # The server's turn comes after what is attacked. The last round is one of heads alone.
@@ -125,6 +127,7 @@ def observed(source: str, case: Case, attack: ReconstructionAttack, dealt: Dealt
     world = World(spec, spec, dealt.public, True, prior, hooks, deviation=deviation)
     (outcome,) = run(pipeline_of(case), world, [Federation(dealt.clients, stream.child("federation"))])
     view = outcome.transcript.view(Observer("malicious_server" if deviation else "server"))
+    view = replace(view, releases=tuple(r for r in view.releases if r.round == case.round))
     event = getattr(hooks.local, "event", None)
     return Seen(view, Known(dealt.public, dealt.public, prior), event)
 

@@ -102,11 +102,11 @@ def coverage(source: str, asked: Asked, results: dict[Case, list[Result]], missi
 def legend() -> str:
     """How to read the tables, and what the attacks were allowed."""
     return f"""\
-The attacker is the server in the first round: clients start from a fresh model, which is when
-inversion is easiest. It knows each client's recipe (SGD, learning rate {LR:g}), how many records the
-client has and which defence runs, and holds a public shard of the same distribution. Training is
-full-batch unless "steps" reads "k of b": k steps of b records. Runs are kept, so that the command may be
-cut short and run again.
+The attacker is the server in the first round, unless a table says otherwise: clients start from a fresh
+model, which is when inversion is easiest. It knows each client's recipe (SGD, learning rate {LR:g}), how
+many records the client has and which defence runs, and holds a public shard of the same distribution.
+Training is full-batch unless "steps" reads "k of b": k steps of b records. Runs are kept, so that the
+command may be cut short and run again.
 
 **Identified**: of each client's reconstructions the one that fits best by the attack's own objective is
 looked up, by Euclidean distance, among the client's members and decoys: records of nobody, with the
@@ -133,7 +133,8 @@ Defences: DP-SGD (ε = {made.EPSILON:g}, δ = {made.DELTA:g}, clip {made.CLIP:g}
 the entries), label smoothing ({made.SMOOTHING:g}), Soteria ({made.MASKED:.0%} of the representation),
 MixUp (Beta({made.BLENDS:g}, {made.BLENDS:g})). Gradient inversion leaves the entries that top-k and Soteria
 withheld out of its objective. FedBKD's last round trains heads alone ({made.HEAD_EPOCHS} epochs): the
-representation does not move."""
+representation does not move. FedDGM's server distils at most {made.IMAGES} images a class and client
+({made.MATCHING.iterations} iterations); those of the likeliest label are looked up."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from audits import reconstruction_attacks as attacks
 from audits import reconstruction_federation as federation
 from audits import reconstruction_run as running
 from audits.reconstruction_cases import Case, grid
+from audits.reconstruction_deal import deal, pool
 from audits.reconstruction_run import MOST, Result, Work, measure, perform, place, recall, shared_labels
 from audits.reconstruction_sources import sources
 from privfed.randomness import Stream
@@ -102,6 +103,15 @@ def test_head_epochs_alone_give_no_first_layer() -> None:
     assert heads.pictures == (0,) * 4
     whole = measure(replace(WORK, case=replace(FIRST, axis="fedbkd", pipeline="fedbkd")))
     assert [one.first for one in whole.attacked] == [1.0] * 4
+
+
+def test_an_attack_on_a_later_round_sees_that_round_alone() -> None:
+    case = replace(FIRST, axis="round", round=3)
+    attack = attacks.attack_of("analytic", case, 64)
+    dealt = deal(pool("digits"), case, 2, Stream(0))
+    seen = federation.observed("digits", case, attack, dealt, Stream(0))
+    assert {r.round for r in seen.view.releases} == {3}
+    assert [one.first for one in measure(replace(WORK, case=case)).attacked] == [1.0] * 4
 
 
 def kinds() -> list[Case]:
