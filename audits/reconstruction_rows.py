@@ -49,7 +49,7 @@ def row(case: Case, results: Sequence[Result]) -> list[str]:
         str(case.records),
         f"{case.steps}" + ("" if case.size == case.records else f" of {case.size}"),
         case.defence,
-        identified(attacked),
+        identified(attacked, chance),
         str(len(attacked)),
         percent(chance),
         percent(_mean(one.every for one in attacked)),
@@ -65,11 +65,15 @@ def row(case: Case, results: Sequence[Result]) -> list[str]:
     ]
 
 
-def identified(attacked: Sequence[Likeness]) -> str:
-    """Share of clients of whom the best picture points at a member, with exact bounds."""
+def identified(attacked: Sequence[Likeness], chance: float) -> str:
+    """Share of clients of whom the best picture points at a member, with exact bounds.
+
+    In bold where the lower bound is above chance.
+    """
     hits = np.array([one.first for one in attacked])
     estimate = exact(hits, LEVEL, METRIC, len(attacked))
-    return f"{percent(estimate.value)} [{percent(estimate.lower)}, {percent(estimate.upper)}]"
+    text = f"{percent(estimate.value)} [{percent(estimate.lower)}, {percent(estimate.upper)}]"
+    return f"**{text}**" if estimate.lower is not None and estimate.lower > chance else text
 
 
 def percent(share: float | None) -> str:

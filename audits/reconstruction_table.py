@@ -112,8 +112,9 @@ command may be cut short and run again.
 looked up, by Euclidean distance, among the client's members and decoys: records of nobody, with the
 members' labels, so that a label helps nobody. In brackets exact one-sided bounds (Clopper-Pearson,
 {LEVEL:.0%} each) over n clients; those of one federation share their initial model, and their decoys
-come from one pool. A client of whom nothing was rebuilt is a miss. **Chance**: members over candidates;
-there are {DECOYS} decoys, or {PER_MEMBER} for each member if that is more. **Of all**: the same share
+come from one pool. Bold: the lower bound is above chance, row by row, without a correction for the number
+of rows. A client of whom nothing was rebuilt is a miss. **Chance**: members over candidates; there are
+{DECOYS} decoys, or {PER_MEMBER} for each member if that is more. **Of all**: the same share
 over all reconstructions. **Members found**: to which some reconstruction is closer than to every decoy,
 in brackets what luck gives. **PSNR** to the nearest member, mean; an exact copy counts as {MOST:g} dB. It
 says nothing alone: beside it **class mean** and **random public record** (share identified and PSNR), of

@@ -145,7 +145,9 @@ def test_columns_of_defences_stand_where_there_are_some() -> None:
 
 
 def test_figures_in_words() -> None:
-    assert identified([Likeness(0.0, 0.0, 0.0, 9.0)] * 8) == "0 % [0 %, 31 %]"
+    assert identified([Likeness(0.0, 0.0, 0.0, 9.0)] * 8, 0.01) == "0 % [0 %, 31 %]"
+    assert identified([Likeness(1.0, 1.0, 1.0, 9.0)] * 8, 0.01) == "**100 % [69 %, 100 %]**"
+    assert identified([Likeness(1.0, 1.0, 1.0, 9.0)] * 8, 0.7) == "100 % [69 %, 100 %]"
     assert (percent(None), percent(0.0), percent(0.0312), percent(0.5)) == ("–", "0 %", "3.1 %", "50 %")
     assert (decibels(None), decibels(12.34)) == ("–", "12.3")
 
