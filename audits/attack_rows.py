@@ -14,6 +14,7 @@ from reports.record import Estimate
 FPRS = (0.01, 0.001)
 PLAIN_LOSS = "loss threshold"
 NOTHING = "–"
+MEASURES = {"labels": "labels held, AUC", "source": "client named", "records": "identification@1"}
 
 
 def rows(findings: Sequence[Finding], level: float) -> list[tuple[str, str]]:
@@ -75,6 +76,27 @@ def comparison(findings: Sequence[Finding], level: float) -> str:
         "for all attacks tried. Differences are paired; their bounds are shared by all rows (Bonferroni)."
     )
     return f"{text}\n\n{markdown(header, body)}"
+
+
+def inferred(findings: Sequence[Finding], level: float) -> str:
+    """What was inferred of clients: each attack's figure beside chance."""
+    header = ["pipeline", "attack", "measure", "figure", "chance", "federations"]
+    body = [
+        [
+            f.arm.title,
+            x.inquiry.name + (" (disclosed by the protocol)" if x.inquiry.disclosed else ""),
+            MEASURES[x.inquiry.sought],
+            f"error: {x.crashed}" if x.measure is None else interval(x.measure(level)),
+            f"{x.chance:.3f}",
+            str(x.asked),
+        ]
+        for f in findings
+        if f.arm.role == "audited"
+        for x in f.examined
+        if x.measure is not None or x.crashed
+    ]
+    text = "Chance for the client that holds a record is the best that counts of classes alone would do."
+    return f"{text}\n\n{markdown(header, body)}" if body else "Not asked where records are not in question."
 
 
 def summary(findings: Sequence[Finding], level: float) -> str:

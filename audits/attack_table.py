@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from audits.attack_rows import comparison, rows, summary
+from audits.attack_rows import comparison, inferred, rows, summary
 from audits.finding import Finding
 from audits.plan import ReadyPlan
 from audits.store import default_root
@@ -100,6 +100,9 @@ def _section(played: Played) -> list[str]:
             "### The strongest attack of each observer, and the loss threshold",
             comparison(mine, LEVEL),
             *(f"### {title}\n\n{table}" for title, table in rows(mine, LEVEL)),
+            "### Labels of clients, and the client that holds a record",
+            inferred(mine, LEVEL),
+            "### Does leakage fall along the way?",
             summary(mine, LEVEL),
         ]
     return found
@@ -117,7 +120,9 @@ def _played(name: str, given: argparse.Namespace, root: Path, console: Console) 
     shown = tuple(a for a in ready.arms if getattr(a.pipeline, "trained_on", "") != "public")
     ready = dataclasses.replace(ready, plan=plan, arms=shown)
     request = Request(ready, rules, dataset, plan.seed, given.jobs, root, "cpu", "")
-    _, findings = watched(console, given.jobs, partial(measure, request, decoys=False))
+    _, findings = watched(
+        console, given.jobs, partial(measure, request, decoys=False, sought=("labels", "source"))
+    )
     seconds = sum(k.seconds for f in findings for k in f.played.kept)
     return Played(ready, tuple(findings), seconds, time.monotonic() - start)
 

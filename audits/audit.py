@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from joblib import Parallel, delayed
@@ -34,7 +34,7 @@ from audits.examination import Examined, examine
 from audits.finding import Finding
 from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play, read_back
-from audits.inquiry import Inquiry
+from audits.inquiry import Inquiry, Sought
 from audits.judging import Judged, judge_all
 from audits.leakage_order import leakage_order
 from audits.plan import Arm, ReadyPlan
@@ -111,18 +111,22 @@ def audit(request: Request, steps: Steps) -> Record:
     return _record(request, run, findings, checked, checks, settings)
 
 
-def measure(request: Request, steps: Steps, decoys: bool = True) -> tuple[list[Setting], list[Finding]]:
+def measure(
+    request: Request, steps: Steps, decoys: bool = True, sought: Sequence[Sought] = get_args(Sought)
+) -> tuple[list[Setting], list[Finding]]:
     """Every setting, and what every arm shows in each; runs what is not yet in the store.
 
     Args:
         request: what to run.
         steps: what to tell the person who waits.
         decoys: whether audited arms are also scored on membership that never was.
+        sought: what attacks that ask for the data themselves are run for.
     """
     ready, root = request.ready, request.root
     # One thread here as in the workers: more would change last bits with the number of cores.
     torch.set_num_threads(1)
-    selected, asked = probes(scope_of(request)), inquiries(scope_of(request))
+    selected = probes(scope_of(request))
+    asked = tuple(q for q in inquiries(scope_of(request)) if q.sought in sought)
     steps.preparing()
     settings = _prepare_all(request)
     work = {
