@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -127,19 +126,12 @@ class OwnDiscriminator:
     def _judge(self, made: Floats, others: Floats, seed: int) -> Callable[[Floats], Floats]:
         points = np.concatenate([made, others])
         synthetic: NDArray[np.int64] = (np.arange(len(points)) < len(made)).astype(np.int64)
-        learner = (
-            LogisticRegression(max_iter=1000)
-            if self.learner == "logistic"
-            else MLPClassifier((64,), solver="lbfgs", alpha=1e-2, max_iter=100, random_state=seed)
-        )
+        scaler = StandardScaler().fit(points)
         with threadpool_limits(1):
-            fitted = make_pipeline(StandardScaler(), learner).fit(points, synthetic)
+            logit = _LEARNERS[self.learner](scaler.transform(points), synthetic, seed)
 
         def log_odds(records: Floats) -> Floats:
-            if not len(records):
-                return np.empty(0)
-            logs = fitted.predict_log_proba(records)
-            return np.asarray(logs[:, 1] - logs[:, 0], dtype=np.float64)
+            return logit(scaler.transform(records)) if len(records) else np.empty(0)
 
         return log_odds
 
@@ -169,3 +161,19 @@ def _likeliest(logits: Tensor, labels: Tensor) -> Tensor:
     top = logits.double().topk(min(2, logits.shape[-1]), dim=-1).indices[..., :1]
     rivals = logits.double().scatter(-1, top, -torch.inf)
     return logits.double().gather(-1, top).squeeze(-1) - torch.logsumexp(rivals, -1)
+
+
+def _by_units(points: Floats, synthetic: NDArray[np.int64], seed: int) -> Callable[[Floats], Floats]:
+    model = MLPClassifier((64,), solver="lbfgs", alpha=1e-2, max_iter=100, random_state=seed)
+    model.fit(points, synthetic)
+    (first, second), (offset, bias) = model.coefs_, model.intercepts_
+    # Before the sigmoid: its own log probabilities are infinite for whoever it is sure of.
+    return lambda x: np.asarray((np.maximum(x @ first + offset, 0) @ second + bias)[:, 0], dtype=np.float64)
+
+
+def _by_line(points: Floats, synthetic: NDArray[np.int64], seed: int) -> Callable[[Floats], Floats]:
+    model = LogisticRegression(max_iter=1000).fit(points, synthetic)
+    return lambda x: np.asarray(model.decision_function(x), dtype=np.float64)
+
+
+_LEARNERS = {"mlp": _by_units, "logistic": _by_line}

@@ -166,7 +166,7 @@ def _lbfgs(objective: Objective, start: Tensor, knobs: PriorSearch) -> Tensor:
     def closure() -> float:
         total = objective(latents).sum()
         (latents.grad,) = torch.autograd.grad(total, latents)
-        return float(total)
+        return float(total.detach())
 
     with torch.no_grad():
         before = objective(latents)

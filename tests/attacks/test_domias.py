@@ -30,7 +30,7 @@ def played(records: Records, population: Records, made: Records, **knobs: Any) -
 
 @pytest.mark.parametrize("reference", ["population", "public"])
 def test_the_density_ratio_of_two_gaussians(reference: str) -> None:
-    """S ~ N(1, 1), R ~ N(0, 1): the log ratio is x - 1/2, and each estimated log density has variance 1 / k."""
+    """S ~ N(1, 1), R ~ N(0, 1): the log ratio is x - 1/2; each estimated log density has variance 1 / k."""
     rng, m, k = np.random.default_rng(0), 4000, 100
     x = np.linspace(-1.0, 2.0, 60)
     made, population = line(rng.normal(1, 1, m)), line(rng.normal(0, 1, m))
@@ -90,7 +90,7 @@ def test_copies_are_found_and_independent_samples_are_not(space: str) -> None:
     records = noise(600, 0)
     inside = torch.rand(600, generator=torch.Generator().manual_seed(1)) < 0.5
     held = records.take(inside)
-    copies = Records(held.inputs + 0.01 * torch.randn(held.inputs.shape), held.labels)
+    copies = Records(held.inputs + 0.01 * noise(len(held), 8).inputs, held.labels)
     for made, leaks in ((copies, True), (noise(300, 5), False)):
         signals = played(records, noise(300, 6), made, space=space)
         found = auc(Domias().score(signals, no_references(signals)), inside.numpy())

@@ -34,9 +34,7 @@ def test_near_copies_are_found_and_independent_images_are_not(leaky: bool) -> No
     records = noise(600, 3)
     inside = torch.rand(600, generator=torch.Generator().manual_seed(1)) < 0.5
     held = records.take(inside)
-    made = (
-        Records(held.inputs + 0.01 * torch.randn(held.inputs.shape), held.labels) if leaky else noise(300, 9)
-    )
+    made = Records(held.inputs + 0.01 * noise(len(held), 8).inputs, held.labels) if leaky else noise(300, 9)
     known = Candidates(records, torch.zeros(600, dtype=torch.int64), noise(9, 4), noise(80, 5))
     signals = extract(FeatureNearest(), known, server_view(images(made)))
     found = auc(NearestNeighbour().score(signals, no_references(signals)), inside.numpy())

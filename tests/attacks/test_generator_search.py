@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attacks import generator_search
+from attacks._features import net_features
 from attacks.generator_search import GeneratorSearch
 from attacks.interface import Candidates, Floats
 from attacks.nearest import NearestSynthetic
@@ -88,6 +89,48 @@ def test_more_steps_restarts_and_generators_never_lose_a_record() -> None:
     )
 
 
+def test_features_lengthen_the_distance_and_draw_the_search() -> None:
+    """The weighted distance at the start is made of the two parts, and the search shortens it."""
+    (params, bank), records = trained(), noise(20, 3)
+    view, public = view_of(params), noise(60, 9)
+    known = Candidates(records, torch.zeros(20, dtype=torch.int64), noise(3, 8), public)
+
+    def found(**knobs: Any) -> Floats:
+        return extract(GeneratorSearch(**knobs), known, view).candidates[:, 0]
+
+    made, into = synthesise(SPEC, params, bank, "conditioned"), net_features(public)
+    assert into is not None
+    own = [made.inputs[made.labels == y] for y in records.labels]
+    at = [int((x - r).flatten(1).norm(dim=1).argmin()) for x, r in zip(own, records.inputs, strict=True)]
+    start = torch.stack([x[i] for x, i in zip(own, at, strict=True)])
+    pixels = (start - records.inputs).flatten(1).square().sum(1)
+    deep = (into(start) - into(records.inputs)).detach().square().sum(1)
+    np.testing.assert_allclose(found(steps=0, feature=0.5), -(pixels + 0.5 * deep).sqrt().numpy(), rtol=1e-4)
+    assert (found(feature=0.5, tolerance=0) > found(steps=0, feature=0.5) + 0.1).mean() > 0.9
+
+
+def test_lbfgs_finds_what_adam_does_within_the_same_box() -> None:
+    view, records = view_of(trained()[0]), noise(12, 3)
+    adam, other = (against(view, records, optimiser=o, tolerance=0, steps=200) for o in ("adam", "lbfgs"))
+    np.testing.assert_allclose(other, adam, rtol=0.05)
+
+
+def test_lbfgs_minds_features_too() -> None:
+    view, records = view_of(trained()[0]), noise(6, 3)
+    known = Candidates(records, torch.zeros(6, dtype=torch.int64), noise(2, 8), noise(60, 9))
+    start, found = (
+        extract(GeneratorSearch(feature=0.5, optimiser="lbfgs", steps=s), known, view).candidates
+        for s in (0, 40)
+    )
+    assert (found > start + 0.1).all()
+
+
+def test_without_labels_in_the_public_shard_features_say_nothing() -> None:
+    one = Records(noise(9, 0).inputs, torch.zeros(9, dtype=torch.int64))
+    known = Candidates(noise(4, 1), torch.zeros(4, dtype=torch.int64), noise(3, 2), one)
+    assert GeneratorSearch(feature=1.0).extract(view_of(trained()[0]), known, Stream(0)) is None
+
+
 PARAMS, _ = trained()
 WHOLE = against(view_of(PARAMS), noise(25, 4))
 
@@ -151,6 +194,8 @@ def test_records_that_no_such_generator_makes_are_refused() -> None:
         ({"newest": 0}, "expected newest >= 1, got newest=0"),
         ({"tolerance": -0.5}, "expected tolerance >= 0, got tolerance=-0.5"),
         ({"lr": 0.0}, "expected lr > 0, got lr=0.0"),
+        ({"feature": -0.1}, "expected feature >= 0, got feature=-0.1"),
+        ({"optimiser": "x"}, "expected optimiser to be one of adam, lbfgs, got optimiser='x'"),
     ],
 )
 def test_bad_knobs_are_refused(knobs: dict[str, Any], message: str) -> None:

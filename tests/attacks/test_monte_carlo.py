@@ -61,7 +61,7 @@ def test_copies_are_found_and_independent_samples_are_not(knobs: dict[str, Any])
     records = noise(600, 0)
     inside = torch.rand(600, generator=torch.Generator().manual_seed(1)) < 0.5
     held = records.take(inside)
-    copies = Records(held.inputs + 0.01 * torch.randn(held.inputs.shape), held.labels)
+    copies = Records(held.inputs + 0.01 * noise(len(held), 8).inputs, held.labels)
     known = Candidates(records, torch.zeros(600, dtype=torch.int64), noise(50, 6), noise(80, 7))
     for made, leaks in ((copies, True), (noise(300, 5), False)):
         signals = extract(MonteCarloMass(**knobs), known, server_view(images(made)))
