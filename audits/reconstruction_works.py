@@ -79,15 +79,17 @@ def run_missing(asked: Asked, missing: Sequence[Work], ended: Callable[[Done], o
 def estimate(asked: Asked, missing: Sequence[Work]) -> float | None:
     """Seconds that the missing runs may take, from those kept of the same data; None if there are none.
 
-    A case without a kept run counts as the mean of the others.
+    A case without a kept run counts as the mean of those of its axis, or of all if there are none.
     """
     known = _seconds(asked.root)
+    axes = {name_of(case): case.axis for case in asked.cases}
     total = 0.0
     for work in missing:
         of_source = {name: mean(s) for (source, name), s in known.items() if source == work.source}
         if not of_source:
             return None
-        total += of_source.get(name_of(work.case), mean(of_source.values()))
+        alike = [s for name, s in of_source.items() if axes.get(name) == work.case.axis]
+        total += of_source.get(name_of(work.case), mean(alike or of_source.values()))
     return total / min(asked.jobs, max(1, len(missing)))
 
 

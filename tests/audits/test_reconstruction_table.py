@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -90,8 +90,9 @@ def test_all_cases_come_under_the_first_seed_before_any_under_the_second(tmp_pat
 
 
 def test_estimates_are_means_of_what_is_kept(tmp_path: Path) -> None:
-    """The first case took 2 and 4 s, the others count as the mean of those known."""
-    wanted = asked(tmp_path)
+    """The first case took 2 and 4 s, the second 9; the third, alone on its axis, counts as their mean."""
+    fourth = replace(FIRST, records=3)
+    wanted = asked(tmp_path, cases=(*CASES, fourth))
     _, missing = done_and_missing(wanted)
     assert estimate(wanted, missing) is None
     (tmp_path / running.FOLDER).mkdir()
@@ -99,13 +100,16 @@ def test_estimates_are_means_of_what_is_kept(tmp_path: Path) -> None:
     result = heard[0].result
     assert result is not None
     assert result.case == name_of(FIRST)
-    from dataclasses import asdict
-
     for k, seconds in enumerate((2.0, 4.0)):
         write_json(tmp_path / running.FOLDER / f"{k}.json", {**asdict(result), "total": seconds})
+    other = {**asdict(result), "case": name_of(CASES[1]), "total": 9.0}
+    write_json(tmp_path / running.FOLDER / "2.json", other)
     guess = estimate(wanted, missing)
     assert guess is not None
-    assert math.isclose(guess, 3 * 3.0)
+    assert math.isclose(guess, 3.0 + 9.0 + 6.0 + 6.0)
+    fifth = Work(SOURCE, replace(CASES[2], records=5), 0, 2)
+    write_json(tmp_path / running.FOLDER / "3.json", {**other, "case": name_of(CASES[2]), "total": 30.0})
+    assert estimate(wanted, [fifth]) == 30.0
     assert estimate(replace(wanted, jobs=2), missing) == guess / 2
 
 
