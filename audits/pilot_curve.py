@@ -6,11 +6,13 @@ descent of 5 steps, its update matched in pixel space (MTT, Cazenavette et al. 2
 iterations, 4 seeds. What the pilot left unsaid is set here once and was not tuned to its figures: pixels in
 [-1, 1], images that start from N(0, 1), Adam 0.05 on them, the client's learning rate 0.1 known to the
 matcher and fixed, members drawn without replacement, 20 non-members a class.
+
+With several images a class the images here end closer to the members than the pilot's (10 and 9 dB against
+5), and at 5 records and 5 images a class they tell more (AUC 0.68 against 0.56): `APART`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +79,8 @@ PUBLISHED = (
     Row(20, 10, (0.536, 0.542, 0.516, 0.511, 4.8), ((0.51, 0.56), None, None, None, None)),
 )
 """Specification of attacks, section 0.2."""
+APART = frozenset({(5, 5, "NN to S")})
+"""Samples, images and figure that the settings here do not reproduce, beyond the spread of both."""
 
 
 def measure(row: Row, setup: Setup | None = None) -> Floats:
@@ -207,7 +211,8 @@ def main() -> None:
     setup = Setup()
     print(f"{setup}, {NON_MEMBERS} non-members a class; mean (least-largest) over {setup.seeds} seeds")
     print(table([measure(row, setup) for row in PUBLISHED]))
-    print(f"AUC of chance spreads by about {math.sqrt(1 / (12 * 10)):.2f} over 10 members.")
+    for samples, ipc, name in sorted(APART):
+        print(f"Not reproduced: {name} at {samples} records and {ipc} images a class.")
 
 
 if __name__ == "__main__":
