@@ -107,10 +107,10 @@ def test_estimates_are_means_of_what_is_kept(tmp_path: Path) -> None:
     guess = estimate(wanted, missing)
     assert guess is not None
     assert math.isclose(guess, 3.0 + 9.0 + 6.0 + 6.0)
+    assert estimate(replace(wanted, jobs=2), missing) == guess / 2
     fifth = Work(SOURCE, replace(CASES[2], records=5), 0, 2)
     write_json(tmp_path / running.FOLDER / "3.json", {**other, "case": name_of(CASES[2]), "total": 30.0})
     assert estimate(wanted, [fifth]) == 30.0
-    assert estimate(replace(wanted, jobs=2), missing) == guess / 2
 
 
 def test_a_row_adds_up_its_clients() -> None:
