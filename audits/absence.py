@@ -7,6 +7,8 @@ from audits.coverage import Probe
 from privfed.nets import head_names
 from privfed.release import Release, Transcript
 
+HONEST = "the server of this arm sends what the pipeline says"
+
 
 def why_absent(probe: Probe, transcript: Transcript, has_prior: bool) -> str:
     """The reason in words, without a full stop.
@@ -16,6 +18,8 @@ def why_absent(probe: Probe, transcript: Transcript, has_prior: bool) -> str:
         transcript: of one federation of the arm; all have releases of the same names.
         has_prior: whether the setting has a generative prior.
     """
+    if probe.observer.role == "malicious_server":
+        return HONEST
     view = transcript.view(probe.observer)
     if isinstance(probe.attack.observation, DistilledNearest):
         return _nothing_to_distil(probe, view.select("weights"), transcript, has_prior)

@@ -26,7 +26,7 @@ STAGES = {
     "client updates": ("client update", "client logits"),
     "latents": ("latents of the rounds",),
     "generated data": (
-        "images of each client",
+        "distilled records of each client",
         "generated bank",
         "generators of the rounds",
         "released generator",

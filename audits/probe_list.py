@@ -62,7 +62,7 @@ def listed(modality: Modality) -> tuple[Probe, ...]:
         *on_updates(),
         *on_generated,
         *on_sets(modality),
-        Probe("distil-and-test", DistilAndTest(distilled), SERVER, "client update", image_only=True),
+        Probe("distil-and-test", DistilAndTest(distilled), SERVER, "client update", False, True, False),
         Probe("nearest neighbour", NearestNeighbour(), SYNTHETIC, made),
         Probe("calibrated nearest", CalibratedNearest(), SYNTHETIC, made),
         Probe("class means of members", _means("class_means"), SYNTHETIC, made, baseline=True),

@@ -19,19 +19,20 @@ from privfed.release import Observer
 from reports.record import Modality
 
 LATENTS = "latents of the rounds"
-CLIENT_IMAGES = "images of each client"
+CLIENT_IMAGES = "distilled records of each client"
 SURROGATES = "broadcast surrogates of the rounds"
 
 
 def on_sets(modality: Modality) -> tuple[Probe, ...]:
-    """All of them; the density ratio belongs to the standard suite."""
-    made = SETS[modality]
+    """All of them; the density ratio, and the nearest of what was distilled, belong to the standard suite."""
+    made, own = SETS[modality], FeatureNearest("client_images", space="pixels")
     return (
         Probe("DOMIAS", Domias(), SYNTHETIC, made),
         *_on_set(SYNTHETIC, "synthetic", made, ""),
         Probe("DOMIAS on the bank", Domias(DensityRatio("bank")), SERVER, "generated bank", standard=False),
         *_on_set(SERVER, "bank", "generated bank", " of the bank"),
-        *_on_set(SERVER, "client_images", CLIENT_IMAGES, " of client images"),
+        Probe("calibrated nearest of what was distilled", CalibratedNearest(own), SERVER, CLIENT_IMAGES),
+        *_on_set(SERVER, "client_images", CLIENT_IMAGES, " of what was distilled"),
         *_on_latents(),
         Probe("local discriminators", Logan(), SERVER, "client update", standard=False),
         Probe("distillation order", DistillationOrder(), SERVER, SURROGATES, standard=False),

@@ -7,8 +7,10 @@ itself.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from audits import reconstruction_federation as made
 from audits.personalisation_data import packed
 from audits.reconstruction_attacks import FEWER, ITERATIONS, LAYERED, LINE_SEARCHES, LR, TRIALS
-from audits.reconstruction_cases import Case, grid, quick_grid
+from audits.reconstruction_cases import AXES, Case, grid, quick_grid
 from audits.reconstruction_deal import DECOYS, PER_MEMBER
 from audits.reconstruction_rows import LEVEL, tables
 from audits.reconstruction_run import MOST, Result, Work
@@ -30,6 +32,8 @@ DATA = {"digits": ("Digits, 8x8", 4), "fashion": ("Fashion-MNIST, 28x28", 1), "c
 """Title and seeds of each data set: what a core does in about an hour."""
 SOURCES = {"digits": "digits", "fashion": "fashion-mnist", "cifar": "cifar10"}
 CLIENTS = 8
+FOLDER = re.compile(r"(image-folder:).*")
+"""Where somebody keeps images is nobody's business."""
 
 
 def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> int:
@@ -60,7 +64,8 @@ def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> in
 
 def page(asked: Asked, done: Sequence[Done], missing: Sequence[Work], words: Sequence[str]) -> str:
     """The tables of all data sets as a Markdown page; `words` are the command's."""
-    command = f"make benchmark-reconstruction ARGS={shlex.quote(shlex.join(words))}"
+    shown = [FOLDER.sub(r"\1PATH", word) for word in words]
+    command = f"make benchmark-reconstruction ARGS={shlex.quote(shlex.join(shown))}"
     parts = ["# How far data can be rebuilt", f"`{command}`, {datetime.now(UTC):%Y-%m-%d}.", legend()]
     for source in asked.sources:
         results = by_case(source, asked, done)
@@ -94,8 +99,9 @@ def coverage(source: str, asked: Asked, results: dict[Case, list[Result]], missi
     )
     undone = [w for w in missing if w.source == source]
     if undone:
-        whole = sum(not found for found in results.values())
-        text += f" Not run: {len(undone)} runs; {whole} cases have none and are not in the tables."
+        absent = Counter(AXES[case.axis] for case, found in results.items() if not found)
+        text += f" Not run: {len(undone)} runs; {absent.total()} cases have none and are not in the tables"
+        text += f" ({'; '.join(f'{axis}: {n}' for axis, n in absent.items())})." if absent else "."
     return text
 
 

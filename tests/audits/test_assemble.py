@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from audits.absence import HONEST
 from audits.assemble import PUBLIC_ARM
 from audits.cli import app
 from audits.coverage import NOT_IN_SUITE, OBSERVERS, UNTESTED, inquiries, left_out, probes
@@ -57,8 +58,8 @@ def test_a_cell_without_figures_says_why(record: Record) -> None:
         assert (cell.status == "run") == (cell.auc is not None) == (not cell.reason)
     absent = cells(record, "not applicable")
     generated = ("synthetic images", "generated bank", "generators of the rounds", "released generator")
-    missing = (*generated, "sum of the updates", "personal model")
-    assert {c.reason for c in absent} == {f"this arm has no {m}" for m in missing}
+    missing = (*generated, "sum of the updates", "personal model", "distilled records of each client")
+    assert {c.reason for c in absent} == {HONEST, *(f"this arm has no {m}" for m in missing)}
 
 
 def test_a_cell_that_was_run_has_its_curve_and_its_configuration(record: Record) -> None:

@@ -154,7 +154,7 @@ def test_a_crash_while_reading_a_view_is_tried_again_in_the_next_run(
     with monkeypatch.context() as patch:
         patch.setattr(ModelConfidence, "extract", raising)
         assert audit(plan, tmp_path / "out", cache).exit_code == 4
-        assert cell(tmp_path / "out", "distil-and-test", "server").status == "run"
+        assert cell(tmp_path / "out", "white box", "server").status == "run"
     assert audit(plan, tmp_path / "out", cache).exit_code == 0
     assert len(unread) >= 18
     assert {k: v for k, v in kept(cache).items() if k in trained} == trained

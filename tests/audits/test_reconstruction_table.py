@@ -13,7 +13,7 @@ from audits import reconstruction_table as command
 from audits.reconstruction_cases import Case, quick_grid
 from audits.reconstruction_rows import HEADER, decibels, identified, percent, row, tables
 from audits.reconstruction_run import Likeness, Result, Work, name_of, perform
-from audits.reconstruction_table import main
+from audits.reconstruction_table import main, page
 from audits.reconstruction_works import Asked, done_and_missing, estimate, run_missing
 from audits.store import write_json
 
@@ -55,7 +55,10 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert "2 runs to do" in err
     assert "1 of 3 runs" in out
-    assert "Not run: 2 runs; 2 cases have none and are not in the tables." in out
+    assert (
+        "Not run: 2 runs; 2 cases have none and are not in the tables "
+        "(Records of a client, one full-batch step: 1; A malicious server: 1)." in out
+    )
     assert run(tmp_path) == 0
     first, err = capsys.readouterr()
     assert "2 runs to do" in err
@@ -63,6 +66,12 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, capsys: pytest.Capture
     second, err = capsys.readouterr()
     assert "Every run is kept; nothing to do." in err
     assert first == second
+
+
+def test_the_page_does_not_say_where_images_are_kept(tmp_path: Path) -> None:
+    text = page(asked(tmp_path), [], [], ["--cifar", "image-folder:/home/somebody/images", "--kept"])
+    assert "ARGS='--cifar image-folder:PATH --kept'" in text
+    assert "somebody" not in text
 
 
 @pytest.mark.usefixtures("few")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from audits.absence import HONEST
 from audits.cli import app
 from audits.coverage import every
 from reports.record import PERSONALISED, Cell, Record, from_json
@@ -53,9 +54,9 @@ def test_what_works_on_images_alone_is_listed_with_its_reason(record: Record) ->
 def test_sentences_that_were_generated_are_attacked_as_such(record: Record) -> None:
     attacks = {c.attack for c in cells(record, "fedbkd", "run") if c.observer == "outsider with synthetic"}
     assert attacks >= {"nearest neighbour", "calibrated nearest"}
-    absent = {c.reason for c in cells(record, "fedavg", "not applicable")} - {"image-only"}
+    absent = {c.reason for c in cells(record, "fedavg", "not applicable")} - {"image-only", HONEST}
     generated = ("generated bank", "generators of the rounds", "released generator")
-    missing = (*generated, "personal model", "sum of the updates")
+    missing = (*generated, "personal model", "sum of the updates", "distilled records of each client")
     assert absent == {f"this arm has no {m}" for m in ("synthetic sentences (embeddings)", *missing)}
 
 
@@ -63,6 +64,8 @@ def test_a_broadcast_without_a_head_is_attacked_and_has_no_accuracy(record: Reco
     assert {c.reason for c in cells(record, "fedbkd", "not applicable")} == {
         "image-only",
         "this arm has no sum of the updates",
+        "this arm has no distilled records of each client",
+        HONEST,
     }
     models = {(u.arm, u.model) for u in record.utility}
     assert ("fedavg", "broadcast surrogate") in models
@@ -90,7 +93,7 @@ def test_only_arms_with_personal_models_have_their_accuracy(record: Record) -> N
 def test_the_twins_work_on_sentences(record: Record) -> None:
     published = [c for c in record.controls if c.observer == "outsider with synthetic"]
     planted = [c.estimate.value for c in published if c.kind == "positive" and c.estimate]
-    assert len(planted) == 2
+    assert len(planted) == 3
     assert all(v == 1.0 for v in planted)
     assert [c.attack for c in record.controls if c.kind == "blind" and c.passed]
 
