@@ -24,7 +24,7 @@ from audits.statistics import aucs
 from audits.store import digest, read_json, source_digest, write_json
 
 MOST = 16
-"""Groups of federations that are left out in turn."""
+"""Groups of federations that are left out in turn; half as many beyond twice as many federations."""
 FEWEST = 3
 """Federations of which one can be left out so that the others still have a reference each."""
 
@@ -76,17 +76,19 @@ def shared_variances(
 
 
 def groups(count: int) -> tuple[range, ...]:
-    """Federations that are left out together: each alone up to `MOST`, then that many groups.
+    """Federations that are left out together: each alone up to `MOST`, then that many groups, then half.
 
     Groups of equal size, or nearly, give the same variance from fewer scorings, a little less exactly (Kott,
     2001, "The delete-a-group jackknife").
 
     >>> groups(3)
     (range(0, 1), range(1, 2), range(2, 3))
-    >>> [len(g) for g in groups(64)] == [4] * MOST
+    >>> [len(g) for g in groups(32)] == [2] * MOST
+    True
+    >>> [len(g) for g in groups(64)] == [8] * (MOST // 2)
     True
     """
-    number = min(count, MOST)
+    number = min(count, MOST if count <= 2 * MOST else MOST // 2)
     edges = [round(i * count / number) for i in range(number + 1)]
     return tuple(range(a, b) for a, b in itertools.pairwise(edges))
 

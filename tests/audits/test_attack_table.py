@@ -61,7 +61,7 @@ def test_a_second_run_trains_nothing(folder: Path, page: str, capsys: pytest.Cap
 
 def test_the_packaged_plans_run_every_attack_with_the_federations_they_promise() -> None:
     counts = {name: read_plan(name).plan.federations for name in PLANS}
-    assert counts == {"attacks": 64, "attacks-fashion": 16, "attacks-clients": 32, "attacks-subjects": 32}
+    assert counts == {"attacks": 64, "attacks-fashion": 16, "attacks-clients": 16, "attacks-subjects": 16}
     assert {read_plan(name).plan.attacks for name in PLANS[:2]} == {"full"}
     assert [read_plan(name).plan.unit.kind for name in PLANS[2:]] == ["client", "subject"]
     for name in PLANS:
