@@ -12,13 +12,17 @@ from typing import Any
 KINDS = {
     "attacks": ("attacks", ("score", "observation")),
     "defenses": ("defenses", ("adapt",), ("train",), ("uplink",), ("aggregate",), ("release",)),
+    "inquiries": ("attacks", ("reconstruct",), ("infer",)),
     "deviations": ("attacks", ("send",)),
     "pipelines": ("privfed.pipelines", ("client_round", "server_round")),
 }
 
 
 def names(kind: str) -> dict[str, type[Any]]:
-    """The plug-ins of one kind by name: "attacks", "defenses", "deviations" or "pipelines".
+    """The plug-ins of one kind by name.
+
+    Kinds: "attacks" (who was there), "inquiries" (what the data are), "deviations" (what a malicious server
+    may send), "defenses" and "pipelines".
 
     A plug-in is a class defined in a public module of the folder that has the methods of the kind.
     Its name is the class name in snake case.

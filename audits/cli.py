@@ -42,6 +42,8 @@ class Kind(StrEnum):
     """What can be listed."""
 
     attacks = "attacks"
+    inquiries = "inquiries"
+    deviations = "deviations"
     defenses = "defenses"
     pipelines = "pipelines"
     datasets = "datasets"
@@ -159,7 +161,7 @@ def list_(
     kind: Annotated[Kind | None, typer.Argument(help="What to list [default: everything].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """List attacks, defences, pipelines, data sets and plans."""
+    """List attacks, what a malicious server may send, defences, pipelines, data sets and plans."""
     from audits.command import listing
 
     found = {k.value: listing(k.value) for k in ([kind] if kind else Kind)}

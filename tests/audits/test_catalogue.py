@@ -20,7 +20,8 @@ EXPECTED = {
         "rmia",
     },
     "defenses": {"dp_sgd"},
-    "deviations": {"ascent", "isolation"},
+    "deviations": {"ascent", "imprint", "isolation"},
+    "inquiries": {"gradient_inversion", "label_inference", "mi_face"},
     "pipelines": {
         "ditto",
         "fedavg",
