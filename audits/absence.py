@@ -7,7 +7,7 @@ from audits.coverage import Probe
 from privfed.nets import head_names
 from privfed.release import Release, Transcript
 
-HONEST = "the server of this arm sends what the pipeline says"
+HONEST = "the server of this arm does not deviate in this way"
 
 
 def why_absent(probe: Probe, transcript: Transcript, has_prior: bool) -> str:
