@@ -111,6 +111,18 @@ def slices_by_arm(record: Record) -> tuple[tuple[str, tuple[Slice, ...]], ...]:
     )
 
 
+def best_baseline(row: Inquired) -> tuple[str, Estimate] | None:
+    """What does best without any access, with its name."""
+    known = [(x.value, name) for name, x in row.baselines.items() if x.value is not None]
+    return (max(known)[1], row.baselines[max(known)[1]]) if known else None
+
+
+def further(row: Inquired) -> tuple[tuple[str, Estimate], ...]:
+    """Details and baselines by name."""
+    beside = [(f"without access: {name}", x) for name, x in row.baselines.items()]
+    return (*row.details.items(), *beside)
+
+
 def not_asked(record: Record) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Attacks on the data themselves that were not made on some arm: their names, and why."""
     rest = [q for q in record.inquiries if q.status != "run"]

@@ -124,3 +124,13 @@ def test_many_arms_are_spread_over_tables_that_fit_a_page(arms: int, widths: lis
     found = checklist(many).columns
     assert [len(part) for _, part in found] == widths
     assert [a for _, part in found for a in part] == names
+
+
+def test_the_best_without_access_is_the_highest_that_is_known() -> None:
+    rebuilt, disclosed, _ = example().inquiries
+    assert findings.best_baseline(disclosed) is None
+    found = findings.best_baseline(rebuilt)
+    assert found is not None
+    assert found[0] == "prior only"
+    names = [name for name, _ in findings.further(rebuilt)]
+    assert names == ["one to one", "without access: prior only"]
