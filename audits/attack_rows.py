@@ -12,7 +12,8 @@ from audits.strongest import strongest
 from reports.record import Estimate
 
 FPRS = (0.01, 0.001)
-PLAIN_LOSS = "loss threshold"
+PLAIN = ("loss threshold", "nearest neighbour", "generator search")
+"""The simplest attack of an observer: the first of these that it can run."""
 NOTHING = "–"
 MEASURES = {"labels": "labels held, AUC", "source": "client named", "records": "identification@1"}
 
@@ -41,7 +42,7 @@ def rows(findings: Sequence[Finding], level: float) -> list[tuple[str, str]]:
 
 
 def comparison(findings: Sequence[Finding], level: float) -> str:
-    """The strongest attack of each observer against the loss threshold there, paired."""
+    """The strongest attack of each observer against the simplest one there, paired."""
     pairs = [
         (f, observer, mine)
         for f in findings
@@ -49,7 +50,7 @@ def comparison(findings: Sequence[Finding], level: float) -> str:
         for observer in dict.fromkeys(e.probe.observer.label for e in f.evidence)
         if (mine := [e for e in f.evidence if e.probe.observer.label == observer and _counts(e)])
     ]
-    header = ["observer", "pipeline", "attacks", "strongest", "AUC", "loss threshold", "difference"]
+    header = ["observer", "pipeline", "attacks", "strongest", "AUC", "simplest", "AUC", "difference"]
     body = []
     for f, observer, mine in pairs:
         best = strongest(mine, level)
@@ -59,7 +60,7 @@ def comparison(findings: Sequence[Finding], level: float) -> str:
         difference = NOTHING
         if plain is not None and plain is not best.evidence:
             difference = interval(auc_difference(best.evidence, plain, "natural", len(pairs)), signed=True)
-        loss = NOTHING if plain is None else interval(plain.estimate("auc", None, "natural", level))
+        simple = NOTHING if plain is None else interval(plain.estimate("auc", None, "natural", level))
         body.append(
             [
                 observer,
@@ -67,7 +68,8 @@ def comparison(findings: Sequence[Finding], level: float) -> str:
                 str(best.tried),
                 f"{best.evidence.probe.name} ({best.evidence.probe.artefact})",
                 interval(best.estimate),
-                loss,
+                NOTHING if plain is None else plain.probe.name,
+                simple,
                 difference,
             ]
         )
@@ -150,8 +152,9 @@ def _row(at: int, shown: Sequence[Finding], control: Finding | None, level: floa
 
 
 def _plain(evidence: Sequence[Evidence]) -> Evidence | None:
-    """The loss threshold of that observer."""
-    return next((e for e in evidence if e.probe.name.startswith(PLAIN_LOSS)), None)
+    """The simplest attack of that observer."""
+    found = (e for start in PLAIN for e in evidence if e.probe.name.startswith(start))
+    return next(found, None)
 
 
 def _place(e: Evidence) -> tuple[str, str]:

@@ -44,7 +44,7 @@ def test_the_page_says_what_it_is_of(page: str) -> None:
     assert page.startswith("# Every attack by every observer\n\n`make benchmark-attacks ARGS=")
     assert "4 federations an arm" in page
     assert "64 records and 16 canaries" in page
-    assert "### The strongest attack of each observer, and the loss threshold" in page
+    assert "### The strongest attack of each observer, and the simplest" in page
     assert "Order of leakage: " in page
     assert "| FedAvg | label inference | labels held, AUC |" in page
     assert "| FedAvg | source inference | client named |" in page
