@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from audits.absence import why_absent
 from audits.coverage import (
+    LEFT_OUT,
     NOT_IN_SUITE,
     OBSERVERS,
     SUMS,
@@ -216,7 +217,7 @@ def _inquiry_row(finding: Finding, inquiry: Inquiry, **fields: object) -> Inquir
 
 
 def _status(reason: str) -> str:
-    return "not tested" if reason == NOT_IN_SUITE else "not applicable"
+    return "not tested" if reason in (NOT_IN_SUITE, LEFT_OUT) else "not applicable"
 
 
 def _unread(seen: Transcript) -> list[tuple[str, str]]:

@@ -152,7 +152,7 @@ def measure(
 def scope_of(request: Request) -> Scope:
     """What the audit asks of whom."""
     plan = request.ready.plan
-    return Scope(request.dataset.modality, plan.attacks, plan.unit.kind)
+    return Scope(request.dataset.modality, plan.attacks, plan.unit.kind, frozenset(plan.leave_out))
 
 
 def _prepare_all(request: Request) -> list[Setting]:

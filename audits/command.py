@@ -169,7 +169,7 @@ def _check_attacks(rules: Document[Policy], ready: ReadyPlan, dataset: Dataset) 
     """Refuses rules that name an attack their observer never runs; it could not decide anything."""
     from audits.coverage import Scope, probes
 
-    scope = Scope(dataset.modality, ready.plan.attacks, ready.plan.unit.kind)
+    scope = Scope(dataset.modality, ready.plan.attacks, ready.plan.unit.kind, frozenset(ready.plan.leave_out))
     played = [p for p in probes(scope) if not p.baseline]
     for index, rule in enumerate(rules.value.checks):
         own = {p.name for p in played if p.observer.label == rule.observer}

@@ -12,6 +12,7 @@ from audits.probe import (
     GENERATOR,
     IMAGE_ONLY,
     KNOWN_TO_SERVER,
+    LEFT_OUT,
     MALICIOUS,
     MODEL,
     NOT_IN_SUITE,
@@ -76,6 +77,8 @@ def why_not_asked(inquiry: Inquiry, scope: Scope) -> str:
         return IMAGE_ONLY
     if scope.unit != "record":
         return "asked where records are in question"
+    if inquiry.name in scope.leave_out:
+        return LEFT_OUT
     return "" if inquiry.standard or scope.suite == "full" else NOT_IN_SUITE
 
 
@@ -90,6 +93,8 @@ def why_left_out(probe: Probe, scope: Scope) -> str:
         return IMAGE_ONLY
     if scope.unit == "client" and probe.observer.role in _ASKED:
         return KNOWN_TO_SERVER
+    if probe.name in scope.leave_out:
+        return LEFT_OUT
     return "" if probe.standard or scope.suite == "full" else NOT_IN_SUITE
 
 
@@ -98,6 +103,7 @@ __all__ = [
     "GENERATOR",
     "IMAGE_ONLY",
     "KNOWN_TO_SERVER",
+    "LEFT_OUT",
     "MALICIOUS",
     "MODEL",
     "NOT_IN_SUITE",

@@ -154,6 +154,7 @@ class Plan(_Part):
         words: for text without an embedding of its own only.
         unit: whose membership is in question.
         attacks: the suite that is run: "standard" takes minutes, "full" has every attack there is.
+        leave_out: attacks of the suite that are not run, by name; the report says so.
     """
 
     schema_: Literal["privfed-plan/1"] = Field(alias="schema")
@@ -167,6 +168,7 @@ class Plan(_Part):
     words: WordsPlan | None = None
     unit: UnitPlan = UnitPlan()
     attacks: Literal["standard", "full"] = "standard"
+    leave_out: tuple[str, ...] = ()
     nets: Nets
     settings: tuple[SettingPlan, ...] = Field(min_length=1)
     arms: tuple[ArmPlan, ...] = Field(min_length=1)

@@ -24,6 +24,7 @@ Suite = Literal["standard", "full"]
 """Attacks that an audit runs: the strongest of each kind within minutes, or every one there is."""
 IMAGE_ONLY = "image-only"
 NOT_IN_SUITE = "not in the standard suite; a plan with attacks: full runs it"
+LEFT_OUT = "left out by the plan"
 KNOWN_TO_SERVER = "the server knows which clients take part"
 
 
@@ -57,8 +58,10 @@ class Scope:
         modality: what the records are.
         suite: which attacks are run.
         unit: whose membership is in question.
+        leave_out: attacks that the plan leaves out, by name.
     """
 
     modality: Modality = "images"
     suite: Suite = "standard"
     unit: Kind = "record"
+    leave_out: frozenset[str] = frozenset()

@@ -13,6 +13,7 @@ from audits.coverage import (
     CLIENT,
     IMAGE_ONLY,
     KNOWN_TO_SERVER,
+    LEFT_OUT,
     MODEL,
     OBSERVERS,
     SERVER,
@@ -20,9 +21,12 @@ from audits.coverage import (
     Probe,
     Scope,
     every,
+    inquiries,
     left_out,
     probes,
+    why_not_asked,
 )
+from audits.inquiry_list import inquiries_listed
 from privfed.nets import NetSpec, Params, initial, representation_of
 from privfed.release import CLIENTS, PUBLIC, Observer, Release, Transcript, client_name
 
@@ -71,6 +75,14 @@ def test_whatever_the_scope_every_attack_is_run_or_left_out_with_a_reason() -> N
         }
         assert len(run) + len(rest) == len(every(scope.modality))
         assert all(reason for _, reason in rest)
+
+
+def test_a_plan_may_leave_attacks_out_and_the_report_says_so() -> None:
+    scope = Scope(suite="full", leave_out=frozenset({"RMIA", "MIFace"}))
+    assert {(p.name, reason) for p, reason in left_out(scope)} == {("RMIA", LEFT_OUT)}
+    assert "RMIA" not in {p.name for p in probes(scope)}
+    rest = [q for q in inquiries_listed() if q not in inquiries(scope)]
+    assert [(q.name, why_not_asked(q, scope)) for q in rest] == [("MIFace", LEFT_OUT)]
 
 
 def test_the_server_is_not_asked_which_clients_take_part() -> None:
