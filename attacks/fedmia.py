@@ -128,7 +128,8 @@ def t_score(own: Floats, others: Floats, discard: float = 3.0) -> Floats:
     _check_discard(discard)
     known = ~np.isnan(others)
     mean, spread, _ = _moments(others, known)
-    known &= others <= (mean + discard * spread)[..., np.newaxis]
+    # Without a spread the mean may lie a rounding below every value: none of them is far off.
+    known &= (others <= (mean + discard * spread)[..., np.newaxis]) | (spread == 0)[..., np.newaxis]
     mean, spread, count = _moments(others, known)
     gap, width = own - mean, spread * np.sqrt(1 + 1 / np.maximum(count, 1))
     with np.errstate(divide="ignore", invalid="ignore"):

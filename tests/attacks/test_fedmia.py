@@ -73,6 +73,11 @@ def test_it_never_falls_with_the_own_value(others: list[float], own: float, more
     assert high >= low
 
 
+@pytest.mark.parametrize("others", [[0.0, 0.0, -3.0e-254], [0.1] * 7])
+def test_others_that_differ_by_less_than_rounding_are_all_kept(others: list[float]) -> None:
+    assert t_score(np.array([1.0]), np.array([others]))[0] == 1.0
+
+
 def test_others_that_do_not_vary_leave_below_equal_or_above() -> None:
     others = np.full((3, 4), 0.1)
     np.testing.assert_array_equal(t_score(np.array([0.0, 0.1, 0.2]), others), [0.0, 0.5, 1.0])

@@ -168,7 +168,7 @@ def test_what_is_read_survives_the_store(tmp_path: Path) -> None:
 
 def test_only_the_first_federations_are_asked(tmp_path: Path) -> None:
     class Arm:
-        id, pipeline, hooks, delta, tuning = "arm", None, None, None, None
+        id, pipeline, hooks, delta, tuning, server = "arm", None, None, None, None, None
 
     made = jobs_of(setting(), Arm(), 10, (), tmp_path, (asked(Infers(), "labels"),))  # type: ignore[arg-type]
     assert [len(j.asks) for j in made] == [1, 0, 0]
