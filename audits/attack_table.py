@@ -80,7 +80,8 @@ Federations and what attacks read of them are kept, so that the command may be c
 purpose; **TPR** at a false-positive rate of 1 % and of 0.1 %, over all federations (`audits/pooled_tpr.py`).
 In brackets one-sided bounds at 95 %, with a variance for scores that depend on record and federation.
 "–": nothing to read, or not resolved. The positive twin memorises and publishes its records: an attack that
-does not find those has not shown what it can find. The places at which the white box and the gradient cosine
+does not find those has not shown what it can find; where it was left out for its cost, no such column
+stands. The places at which the white box and the gradient cosine
 read a model, and what the white box reads beside, were chosen by looking at ten federations of the
 digits; nothing was chosen on Fashion-MNIST. Yardsticks are no attacks on what was shared: they say what the
 class means of the members, or of public records, would give away."""
@@ -120,6 +121,8 @@ def _played(name: str, given: argparse.Namespace, root: Path, console: Console) 
     plan = ready.plan.model_copy(update={"federations": federations})
     # What never saw a record shows nothing in a table of attacks: it is for verdicts.
     shown = tuple(a for a in ready.arms if getattr(a.pipeline, "trained_on", "") != "public")
+    if name in given.without_control:
+        shown = tuple(a for a in shown if a.role != "control")
     ready = dataclasses.replace(ready, plan=plan, arms=shown)
     request = Request(ready, rules, dataset, plan.seed, given.jobs, root, "cpu", "")
     _, findings = watched(
@@ -137,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     add("plans", nargs="*", help=f"packaged plans or files; {' and '.join(PLANS)} if left out")
     add("--federations", type=int, help="of each arm, in place of the plan's own")
     add("--jobs", type=int, default=2, help="processes side by side (default 2)")
+    add("--without-control", action="append", default=[], metavar="PLAN", help="leave its positive twin out")
     add("--quick", action="store_true", help=f"a smoke test: {QUICK_FEDERATIONS} federations of the digits")
     add("--out", type=Path, metavar="FILE", help="write the tables as Markdown instead of printing them")
     return parser
