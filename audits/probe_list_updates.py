@@ -34,7 +34,7 @@ def on_updates() -> tuple[Probe, ...]:
         "representation alone": LossThreshold(PartConfidence("representation")),
         "LiRA on the representation alone": Lira(PartConfidence("representation")),
     }
-    features = WhiteBox(WhiteBoxFeatures(likelihoods=()))
+    features = WhiteBox(WhiteBoxFeatures(likelihoods=()), most=5)
     return (
         Probe("white box", features, SERVER, "client update"),
         *(Probe(name, attack, SERVER, "client update", standard=False) for name, attack in moved.items()),
