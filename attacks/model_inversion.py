@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from attacks._models import Artefact, check_artefact, released
-from attacks._releases import weights, with_head
+from attacks._class_search import SHIFTS, Model, Search, image_model, of_nobody
+from attacks._inversion import check_positive
+from attacks._models import Artefact, check_artefact
 from attacks.interface import Known, Reconstruction
-from privfed.augmentation import Dsa, apply, draw
-from privfed.nets import NetSpec, Params, forward
-from privfed.prior import Prior
+from privfed.augmentation import Dsa
+from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
 
-_SHIFTS = Dsa(families=("crop", "scale"), crop=0.125, scale=1.2)
 _BETAS = (0.1, 0.1)
 _ONE = 0.9999  # of the target's coordinate: on the rim of the ball distances are infinite
 _RIM = 1e-6
@@ -57,14 +55,14 @@ class MiFace:
 
     def __post_init__(self) -> None:
         check_artefact(self.artefact)
-        _check_positive(steps=self.steps, rate=self.rate, patience=self.patience)
+        check_positive(self, "steps", "rate", "patience")
 
     def reconstruct(self, view: View, known: Known, stream: Stream) -> Reconstruction | None:
         """One image a class, clients -1; None without such a model of images."""
-        found = _model(view, self.artefact)
-        if found is None or len(found[0].input_shape) == 2:
+        model = image_model(view, self.artefact)
+        if model is None:
             return None
-        spec, params = found
+        spec, params = model.spec, model.params
         labels = torch.arange(spec.classes)
         images = torch.zeros(len(labels), *spec.input_shape)
         best, least = images.clone(), torch.full((len(labels),), torch.inf)
@@ -79,7 +77,7 @@ class MiFace:
             if early:
                 break
             images = (images - self.rate * gradient).clamp(-1, 1)
-        return _result(Records(best, labels), least, used * len(labels), early)
+        return of_nobody(Records(best, labels), least, used * len(labels), early)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,73 +111,25 @@ class PlugAndPlay:
     views: int = 20
     patience: int = 20
     least_gain: float = 1e-3
-    dsa: Dsa = _SHIFTS
+    dsa: Dsa = SHIFTS
 
     def __post_init__(self) -> None:
         check_artefact(self.artefact)
-        _check_positive(steps=self.steps, rate=self.rate, views=self.views, patience=self.patience)
-        if not 1 <= self.images <= self.starts <= self.samples:
-            raise ValueError(
-                "expected 1 <= images <= starts <= samples, "
-                f"got images={self.images}, starts={self.starts}, samples={self.samples}"
-            )
+        self._search()
 
     def reconstruct(self, view: View, known: Known, stream: Stream) -> Reconstruction | None:
         """`images` images a class, clients -1; None without such a model or a prior."""
-        found = _model(view, self.artefact)
-        if found is None or known.prior is None or len(found[0].input_shape) != 3:
+        model = image_model(view, self.artefact)
+        if model is None or known.prior is None:
             return None
-        spec, params = found
-        prior, turns = known.prior, stream.child("transformations").torch()
-        drawn = torch.arange(spec.classes).repeat_interleave(self.samples)
-        latents = prior.sample(drawn, stream.child("latents").torch())
-        with torch.no_grad():
-            sure = self._confidence(spec, params, prior.decode(latents), drawn, turns)
-        kept = _best(sure, spec.classes, self.starts)
-        moved, labels, used, early = self._move(spec, params, prior, latents[kept], drawn[kept], turns)
-        with torch.no_grad():
-            images = prior.decode(moved)
-            sure = self._confidence(spec, params, images, labels, turns)
-            final = _best(sure, spec.classes, self.images)
-            losses = poincare(_logits(spec, params, images[final]), labels[final])
-        work = self.views * (len(drawn) + len(labels)) + used * len(labels) + len(final)
-        return _result(Records(images[final], labels[final]), losses, work, early)
+        return self._search().of_each_class(model, known.prior, poincare, stream)
 
-    def _move(
-        self,
-        spec: NetSpec,
-        params: Params,
-        prior: Prior,
-        latents: Tensor,
-        labels: Tensor,
-        turns: torch.Generator,
-    ) -> tuple[Tensor, Tensor, int, bool]:
-        """The latents after optimisation, their labels, steps spent, and whether it ended early."""
-        latents = latents.clone().requires_grad_()
-        optimiser = torch.optim.Adam([latents], lr=self.rate, betas=_BETAS)
-        least, since = torch.inf, 0
-        for step in range(self.steps):
-            images = apply(prior.decode(latents).unsqueeze(0), draw(self.dsa, [turns])).squeeze(0)
-            loss = poincare(_logits(spec, params, images), labels).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            with torch.no_grad():
-                latents.copy_(prior.clip(latents))
-            now = float(loss.detach())
-            since = 0 if now < least - self.least_gain else since + 1
-            least = min(least, now)
-            if since >= self.patience:
-                return latents.detach(), labels, step + 1, True
-        return latents.detach(), labels, self.steps, False
-
-    def _confidence(
-        self, spec: NetSpec, params: Params, images: Tensor, labels: Tensor, turns: torch.Generator
-    ) -> Tensor:
-        """Mean probability of the label over random transformations, shape (m,)."""
-        turned = (apply(images.unsqueeze(0), draw(self.dsa, [turns])).squeeze(0) for _ in range(self.views))
-        seen = [_probability(_logits(spec, params, x), labels) for x in turned]
-        return torch.stack(seen).mean(0)
+    def _search(self) -> Search:
+        """Refuses knobs out of range."""
+        return Search(
+            self.samples, self.starts, self.images, self.steps, self.rate, _BETAS, self.views, self.patience,
+            self.least_gain, self.dsa,
+        )  # fmt: skip
 
 
 def doubt(spec: NetSpec, params: Params, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +138,7 @@ def doubt(spec: NetSpec, params: Params, inputs: Tensor, labels: Tensor) -> tupl
     Of a linear softmax the gradient is -p_c (W_c - sum_i p_i W_i).
     """
     x = inputs.detach().requires_grad_()
-    misses = 1 - _probability(_logits(spec, params, x), labels)
+    misses = 1 - Model(spec, params).probability(x, labels)
     (gradient,) = torch.autograd.grad(misses.sum(), x)
     return misses.detach(), gradient
 
@@ -203,37 +153,3 @@ def poincare(logits: Tensor, labels: Tensor) -> Tensor:
     v = torch.zeros_like(u).scatter(1, labels.unsqueeze(1), _ONE)
     inside = (1 - u.square().sum(1)).clamp_min(_RIM) * (1 - v.square().sum(1))
     return torch.acosh(1 + 2 * (u - v).square().sum(1) / inside)
-
-
-def _model(view: View, artefact: Artefact) -> tuple[NetSpec, Params] | None:
-    found = released(view, artefact)
-    if found is None:
-        return None
-    whole = with_head(found[1], found[0])
-    return (found[0], weights(whole[-1], found[0])) if whole else None
-
-
-def _logits(spec: NetSpec, params: Params, inputs: Tensor) -> Tensor:
-    return forward(spec, {k: v.unsqueeze(0) for k, v in params.items()}, inputs.unsqueeze(0)).squeeze(0)
-
-
-def _probability(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
-
-
-def _best(confidence: Tensor, classes: int, count: int) -> Tensor:
-    """Indices of the `count` highest of each class; classes lie in blocks of one length."""
-    blocks = confidence.view(classes, -1)
-    top = blocks.topk(count, dim=1).indices
-    return (top + blocks.shape[1] * torch.arange(classes).unsqueeze(1)).flatten()
-
-
-def _result(records: Records, objective: Tensor, work: int, early: bool) -> Reconstruction:
-    nobody = torch.full((len(records),), -1)
-    return Reconstruction(records, nobody, objective.double().numpy().astype(np.float64), work, early)
-
-
-def _check_positive(**knobs: float) -> None:
-    for name, value in knobs.items():
-        if not value > 0:
-            raise ValueError(f"expected {name} > 0, got {name}={value}")
