@@ -69,8 +69,8 @@ def in_shape(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
 def explained_labels(spec: NetSpec, movement: Movement, inputs: Tensor, pushes: Tensor) -> Tensor:
     """The label with which each record would push on the first layer's bias as it was seen to, shape (m,).
 
-    By the largest cosine between the gradient of its loss under each label and the push; -1 where no
-    head was broadcast.
+    By the largest cosine between the gradient of its loss under each label and the push. Where the head was
+    not broadcast, the client's own stands in; -1 where that was not sent either.
 
     Args:
         spec: the architecture.
@@ -78,7 +78,7 @@ def explained_labels(spec: NetSpec, movement: Movement, inputs: Tensor, pushes: 
         inputs: shape (m, *input_shape), as rebuilt.
         pushes: shape (m, rows): the row of D of each record, 0 where unknown.
     """
-    if not len(inputs) or not movement.headed or head_names(spec)[0] not in movement.start:
+    if not len(inputs) or head_names(spec)[0] not in movement.start:
         return torch.full((len(inputs),), -1, dtype=torch.int64)
     bias = LAYERS[spec.family][1]
     pairs = len(inputs) * spec.classes

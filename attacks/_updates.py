@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks._labels import label_counts, lone_labels, spelled_out
+from attacks._head_movements import labelled
+from attacks._label_gradients import explained_shares
+from attacks._labels import label_counts, lone_labels, spelled_out, whole_counts
 from attacks._releases import lacks_head, net_of, owner, received, start_of
 from attacks.interface import Floats, Known, Reconstruction
 from privfed.nets import NetSpec, Params, forward, head_names
@@ -112,8 +115,9 @@ def recovered_labels(
     """Labels of the records to rebuild, shape (L, records).
 
     One record gets the label whose bias gradient is negative; several get counts, with the mean softmax
-    guessed from the population under the model before and after training, averaged. Movements of
-    which the head is unknown get all labels in turn.
+    guessed from the population under the model before and after training, averaged. Where the head was
+    not seen to move, the labels are those that explain best how the rest did (`explained_shares`), or,
+    without labelled records to tell, all labels in turn.
     """
     bias = head_names(spec)[1]
     delta = np.stack([m.moved(bias).double().cpu().numpy() for m in found])
@@ -122,9 +126,15 @@ def recovered_labels(
     else:
         confidence = np.stack([_confidence(spec, m, known) for m in found])
         labels = spelled_out(label_counts(delta, confidence, rate, records))
-    in_turn = np.arange(records) % spec.classes
-    headed = np.array([m.headed for m in found])[:, None]
-    return torch.from_numpy(np.where(headed, labels, in_turn))
+    for row, movement in enumerate(found):
+        if not movement.headed:
+            labels[row] = _explained(spec, movement, known, records)
+    return torch.from_numpy(labels)
+
+
+def tells_labels(spec: NetSpec, found: Sequence[Movement], known: Known) -> bool:
+    """Whether `recovered_labels` has anything to go by for every movement."""
+    return all(m.headed for m in found) or len(labelled(known, spec.classes)) > 0
 
 
 def rebuilt(
@@ -180,6 +190,17 @@ def _confidence(spec: NetSpec, movement: Movement, known: Known) -> Floats:
     ]
     mean: Floats = torch.stack(sides).mean(0).cpu().numpy()
     return mean
+
+
+def _explained(spec: NetSpec, movement: Movement, known: Known, records: int) -> NDArray[np.int64]:
+    """Labels of one movement without its head, shape (records,)."""
+    shares = explained_shares(spec, movement.start, movement.trained, labelled(known, spec.classes))
+    if not shares.any():
+        return np.arange(records) % spec.classes
+    if records == 1:
+        return np.array([int(shares.argmax())])
+    counted: NDArray[np.int64] = spelled_out(whole_counts(shares[None], records))[0]
+    return counted
 
 
 def _movement(spec: NetSpec, update: Release, start: Release) -> Movement:

@@ -34,7 +34,7 @@ from attacks._inversion import (
     replayed,
     total_variation,
 )
-from attacks._updates import Lanes, lanes, movements, rebuilt, recovered_labels
+from attacks._updates import Lanes, lanes, movements, rebuilt, recovered_labels, tells_labels
 from attacks.interface import Known, Reconstruction
 from privfed.randomness import Stream
 from privfed.release import View
@@ -57,8 +57,9 @@ class GradientInversion:
         rounds: first updates of each client that are inverted.
         objective: distance between movements: "cosine" or "squared".
         optimiser: "signed_adam", "adam" or "lbfgs".
-        labels: "recovered" from the bias of the head, or "joint" = optimised with the inputs; always
-            joint for updates whose head's movement is unknown.
+        labels: "recovered" from the bias of the head, or from how the rest moved where that is unknown
+            (`attacks._updates.recovered_labels`); or "joint" = optimised with the inputs, as they
+            are too where nothing tells them.
         tv: weight of the total variation of images.
         lr: of the optimiser.
         local_lr, local_steps: recipe assumed of the client. With one step and "cosine" the learning
@@ -94,7 +95,7 @@ class GradientInversion:
         spec, moves = found
         rate = self.local_lr * self.local_steps
         labels = recovered_labels(spec, moves, known, self.records, rate)
-        joint = self.labels == "joint" or not all(m.headed for m in moves)
+        joint = self.labels == "joint" or not tells_labels(spec, moves, known)
         one = restarted(lanes(spec, moves, labels), self.budget.restarts)
         variables = initial(one, spec.input_shape, joint, stream)
         descent = best_restart(inverted(self, one, variables), self.budget.restarts)

@@ -105,7 +105,8 @@ class UpdateInversion:
     def reconstruct(self, view: View, known: Known, stream: Stream) -> Reconstruction | None:
         """`records` a client and round; None without the updates of whole models and their broadcasts.
 
-        Labels come from the bias of the head; where its movement is unknown they are all labels in turn.
+        Labels come from the bias of the head, or from how the rest moved where that is unknown
+        (`attacks._updates.recovered_labels`).
         """
         found = movements(view, self.rounds)
         if found is None:

@@ -18,7 +18,7 @@ from attacks.interface import Reconstruction
 from privfed.nets import NetSpec, Params, head_names
 from privfed.records import Records
 from privfed.release import View
-from tests.attacks.updates import MLP, STREAM, digits, known, psnr, trained, view, without_head
+from tests.attacks.updates import MLP, STREAM, digits, known, psnr, trained, unlabelled, view, without_head
 
 LOGISTIC = NetSpec("linear", 1, 1, classes=4, width=12)
 LSTM = NetSpec("lstm", channels=3, size=4, classes=2, hidden=(16, 12))
@@ -124,11 +124,17 @@ def test_sentences_are_inverted_in_embedding_space_without_a_box() -> None:
     assert made.objective[0] < 0.02
 
 
-def test_a_head_that_is_unknown_leaves_labels_to_be_optimised() -> None:
+def test_labels_are_optimised_where_neither_a_head_nor_a_record_tells_them() -> None:
     sent = trained(MLP, [digits(0, 1)]).releases
-    made = attack(GradientInversion(), view(MLP, (without_head(sent[0], head_names(MLP)), sent[1])))
-    assert len(made.records) == 1
-    assert 0 <= int(made.records.labels) < 10
+    seen = view(MLP, (without_head(sent[0], head_names(MLP)), sent[1]))
+    recovered, joint = (
+        GradientInversion(labels=labels, budget=Budget(iterations=5)).reconstruct(seen, unlabelled(), STREAM)
+        for labels in ("recovered", "joint")
+    )
+    assert recovered is not None
+    assert joint is not None
+    assert torch.equal(recovered.records.inputs, joint.records.inputs)
+    assert torch.equal(recovered.records.labels, joint.records.labels)
 
 
 def test_lanes_do_not_influence_one_another() -> None:

@@ -17,7 +17,7 @@ from privfed.nets import NetSpec, head_names
 from privfed.prior import Prior, PriorRecipe, train_prior
 from privfed.records import Records
 from privfed.release import View
-from tests.attacks.updates import MLP, STREAM, digits, known, psnr, trained, view, without_head
+from tests.attacks.updates import MLP, STREAM, digits, known, psnr, trained, unlabelled, view, without_head
 
 
 @lru_cache(maxsize=1)
@@ -97,10 +97,12 @@ def test_the_ball_is_projected_onto() -> None:
     torch.testing.assert_close((wide - 1).abs().sum(-1), torch.ones(1, 2))
 
 
-def test_a_head_that_is_unknown_gets_all_labels_in_turn() -> None:
+def test_a_head_that_is_unknown_gets_all_labels_in_turn_where_no_label_is_known() -> None:
     sent = trained(MLP, [digits(0, 2)]).releases
     seen = view(MLP, (without_head(sent[0], head_names(MLP)), sent[1]))
-    made = attack(PriorInversion(records=2, budget=Budget(iterations=2)), seen)
+    knobs = PriorInversion(records=2, budget=Budget(iterations=2))
+    made = knobs.reconstruct(seen, replace(unlabelled(), prior=prior()), STREAM)
+    assert made is not None
     assert made.records.labels.tolist() == [0, 1]
 
 

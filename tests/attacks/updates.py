@@ -32,6 +32,13 @@ def known(population: int = 100) -> Known:
     return Known(digits(1000, 50), digits(1400, population))
 
 
+def unlabelled() -> Known:
+    """What an attacker knows who has records of the same kind, but none with a label."""
+    records = digits(1000, 50)
+    nameless = Records(records.inputs, torch.full_like(records.labels, -1))
+    return Known(nameless, nameless)
+
+
 def broadcast(spec: NetSpec, dtype: torch.dtype = torch.float32) -> Params:
     return {k: v.to(dtype) for k, v in initial(spec, Stream(0).torch()).items()}
 
