@@ -83,6 +83,11 @@ def pool(source: str) -> Pool:
     return Pool(tuple(records), shares, data.sha256)
 
 
+def public_of(found: Pool) -> Records:
+    """The public shard: the first records of each class, the same under every seed."""
+    return concatenate([r.take(torch.arange(found.shares.public)) for r in found.by_class])
+
+
 def deal(found: Pool, case: Case, clients: int, stream: Stream) -> Dealt:
     """Deals members and decoys.
 
@@ -96,13 +101,12 @@ def deal(found: Pool, case: Case, clients: int, stream: Stream) -> Dealt:
         ValueError: if there are too few records for the clients.
     """
     cut = found.shares.public
-    public = concatenate([r.take(torch.arange(cut)) for r in found.by_class])
     generator = stream.child("deal").torch()
     rest = [r.take(cut + torch.randperm(len(r) - cut, generator=generator)) for r in found.by_class]
     spare = [r.take(torch.arange(min(found.shares.decoys, len(r)))) for r in rest]
     held = [r.take(torch.arange(found.shares.decoys, len(r))) for r in rest]
     own = _members(held, case, clients, generator)
-    return Dealt(public, own, tuple(_decoys(spare, c.labels, generator) for c in own))
+    return Dealt(public_of(found), own, tuple(_decoys(spare, c.labels, generator) for c in own))
 
 
 def _members(

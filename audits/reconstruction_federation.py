@@ -11,7 +11,7 @@ import torch
 from attacks.interface import Known, ReconstructionAttack
 from audits.reconstruction_attacks import LR, MALICIOUS, WITH_PRIOR
 from audits.reconstruction_cases import Case
-from audits.reconstruction_deal import Dealt, pool
+from audits.reconstruction_deal import Dealt, pool, public_of
 from defenses.dp_sgd import DpSgd
 from defenses.label_smoothing import LabelSmoothing
 from defenses.mixup import MixUp
@@ -29,7 +29,6 @@ from privfed.pipelines.feddgm import FedDGM
 from privfed.pipelines.interface import Pipeline, World
 from privfed.prior import Prior, PriorRecipe, train_prior
 from privfed.randomness import Stream
-from privfed.records import concatenate
 from privfed.release import Observer, View
 from privfed.training import Recipe
 
@@ -136,5 +135,4 @@ def observed(source: str, case: Case, attack: ReconstructionAttack, dealt: Dealt
 def prior_of(source: str) -> Prior:
     """The generative prior of a data set's public records, which are the same under every seed."""
     found = pool(source)
-    public = concatenate([r.take(torch.arange(found.shares.public)) for r in found.by_class])
-    return train_prior(public, len(found.by_class), PRIOR, Stream(0, ("reconstruction", "prior")))
+    return train_prior(public_of(found), len(found.by_class), PRIOR, Stream(0, ("reconstruction", "prior")))

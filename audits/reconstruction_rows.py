@@ -10,13 +10,14 @@ import numpy as np
 from audits.attack_rows import NOTHING, markdown
 from audits.identification import METRIC, exact
 from audits.reconstruction_cases import AXES, Case
-from audits.reconstruction_run import Likeness, Result
+from audits.reconstruction_likeness import Likeness
+from audits.reconstruction_run import Result
 
 LEVEL = 0.95
 HEADER = (
-    "net", "attack", "records", "steps", "defence", "identified, best of a client", "n", "chance", "of all",
-    "members found", "PSNR (dB)", "class mean", "random public record", "nearest public (dB)",
-    "labels", "iterations", "CPU s", "bound under the claim",
+    "net", "attack", "records", "steps", "defence", "identified", "chance", "in features", "of all",
+    "members found", "PSNR / SSIM / perceptual", "class mean", "public record", "labels", "iterations",
+    "bound under the claim",
 )  # fmt: skip
 SELDOM = ("defence", "bound under the claim")
 _PIPELINES = {"fedbkd heads": "head epochs alone", "fedbkd": "whole round"}
@@ -49,18 +50,17 @@ def row(case: Case, results: Sequence[Result]) -> list[str]:
         str(case.records),
         f"{case.steps}" + ("" if case.size == case.records else f" of {case.size}"),
         case.defence,
-        identified(attacked, chance),
-        str(len(attacked)),
+        f"{identified(attacked, chance)} of {len(attacked)}",
         percent(chance),
+        percent(mean(one.first_seen for one in attacked)),
         percent(_mean(one.every for one in attacked)),
         f"{percent(found)} ({percent(alone)})",
-        decibels(_mean(one.decibels for one in attacked)),
-        _beside([one for r in results for one in r.means]),
-        _beside([one for r in results for one in r.drawn]),
-        decibels(mean(v for r in results for v in r.lookup)),
+        alike(attacked),
+        _of_means([one for r in results for one in r.means]),
+        _of_public([one for r in results for one in r.drawn], mean(v for r in results for v in r.lookup)),
         percent(mean(v for r in results for v in r.labels)),
-        f"{sum(r.work for r in results) / len(attacked):.0f}",
-        f"{sum(r.seconds for r in results) / len(attacked):.2f}",
+        f"{sum(r.work for r in results) / len(attacked):.0f}, "
+        f"{sum(r.seconds for r in results) / len(attacked):.2f} s",
         f"≤ {percent(max(bounds))}" if bounds else NOTHING,
     ]
 
@@ -92,13 +92,25 @@ def decibels(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f}"
 
 
+def alike(pictures: Sequence[Likeness]) -> str:
+    """PSNR in dB, SSIM and perceptual distance, means over clients, in one cell."""
+    of_pixels = decibels(_mean(one.decibels for one in pictures))
+    others = (_mean(one.structure for one in pictures), _mean(one.perceptual for one in pictures))
+    return " / ".join([of_pixels, *(NOTHING if v is None else f"{v:.2f}" for v in others)])
+
+
 def _idle(column: int, body: Sequence[Sequence[str]]) -> bool:
     return {cells[column] for cells in body} <= {"none", NOTHING}
 
 
-def _beside(pictures: Sequence[Likeness]) -> str:
+def _of_means(pictures: Sequence[Likeness]) -> str:
+    every, seen = (percent(_mean(v)) for v in zip(*((p.every, p.every_seen) for p in pictures), strict=True))
+    return f"{every} ({seen}), {alike(pictures)}"
+
+
+def _of_public(pictures: Sequence[Likeness], nearest: float) -> str:
     every = percent(_mean(one.every for one in pictures))
-    return f"{every}, {decibels(_mean(one.decibels for one in pictures))} dB"
+    return f"{every}, {decibels(_mean(one.decibels for one in pictures))} ({decibels(nearest)})"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

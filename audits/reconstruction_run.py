@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from attacks.interface import Reconstruction
-from audits.identification import Lineup, nearest_is_member, singled_out
+from audits.identification import Lineup
 from audits.reconstruction_attacks import attack_of
 from audits.reconstruction_baselines import class_means, public_neighbours
 from audits.reconstruction_bound import success
 from audits.reconstruction_cases import Case
-from audits.reconstruction_deal import Dealt, deal, pool
+from audits.reconstruction_deal import deal, pool
 from audits.reconstruction_federation import observed
-from audits.reconstruction_measures import l2, psnr
+from audits.reconstruction_judge import judge_of
+from audits.reconstruction_likeness import MOST, Likeness, beside
+from audits.reconstruction_measures import psnr
 from audits.reconstruction_sources import sources
 from audits.store import digest, read_json, source_digest, write_json
 from privfed.randomness import Stream
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
 FOLDER = "reconstruction"
-MOST = 60.0
-"""Decibels that a PSNR counts at most in a mean; an exact copy has infinitely many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +42,6 @@ class Work:
     case: Case
     seed: int
     clients: int = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """What pictures made for one client look like beside its members; None where there is no picture.
-
-    Attributes:
-        first: whether the nearest candidate of the picture that the attack itself thinks best is a
-            member; 0 without a picture.
-        every: the same, mean over all pictures.
-        found: share of the members to which some picture is closer than to every decoy.
-        decibels: PSNR to the nearest member, mean over the pictures, each at most `MOST`.
-    """
-
-    first: float
-    every: float | None
-    found: float
-    decibels: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +104,16 @@ def place(root: Path, work: Work) -> Path:
 
 
 def recall(path: Path) -> Result | None:
-    """The result kept there, or None."""
+    """The result kept there, or None, as for one with other fields than today's."""
     found = read_json(path)
     if found is None:
         return None
-    like = {k: tuple(Likeness(**one) for one in found[k]) for k in ("attacked", "means", "drawn")}
     lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
-    return Result(**{**found, **lists, **like})
+    try:
+        like = {k: tuple(Likeness(**one) for one in found[k]) for k in ("attacked", "means", "drawn")}
+        return Result(**{**found, **lists, **like})
+    except (KeyError, TypeError):
+        return None
 
 
 def perform(root: Path, work: Work) -> Result:
@@ -158,16 +142,19 @@ def measure(work: Work) -> Result:
     made = attack.reconstruct(seen.view, seen.known, stream.child("attack"))
     seconds = time.process_time() - start
     pictures = [_of_client(made, k) for k in range(work.clients)]
-    attacked = [_likeness(p, dealt, k) for k, p in enumerate(pictures)]
-    lineups = [_lineup(dealt.clients[k].inputs[:0], dealt, k) for k in range(work.clients)]
+    judge = judge_of(work.source, work.seed)
+    places = [beside(dealt, k, judge) for k in range(work.clients)]
+    lineups = [one.lineup for one in places]
     public = dealt.public
     return Result(
         work.source, name_of(case), work.seed,
-        attacked=tuple(attacked),
-        means=tuple(_likeness(class_means(public, c.labels), dealt, k) for k, c in enumerate(dealt.clients)),
+        attacked=tuple(one.likeness(p) for one, p in zip(places, pictures, strict=True)),
+        means=tuple(
+            one.likeness(class_means(public, c.labels)) for one, c in zip(places, dealt.clients, strict=True)
+        ),
         drawn=tuple(
-            _likeness(drawn_records(public, c, stream.child("drawn", k)), dealt, k)
-            for k, c in enumerate(dealt.clients)
+            one.likeness(drawn_records(public, dealt.clients[k], stream.child("drawn", k)))
+            for k, one in enumerate(places)
         ),
         lookup=tuple(_lookup(public, c) for c in dealt.clients),
         chance=tuple(lineup.chance for lineup in lineups),
@@ -207,26 +194,6 @@ def _of_client(made: Reconstruction | None, client: int) -> Records:
     order = np.argsort(made.objective[at.numpy()], kind="stable")
     own = made.records.take(at[torch.from_numpy(order)])
     return Records(own.inputs.clamp(-1, 1), own.labels)
-
-
-def _lineup(pictures: torch.Tensor, dealt: Dealt, client: int) -> Lineup:
-    own, decoys = dealt.clients[client].inputs, dealt.decoys[client].inputs
-    members: NDArray[np.bool_] = np.arange(len(own) + len(decoys)) < len(own)
-    return Lineup(l2(pictures.to(own), torch.cat([own, decoys])), members)
-
-
-def _likeness(pictures: Records, dealt: Dealt, client: int) -> Likeness:
-    if not len(pictures):
-        return Likeness(0.0, None, 0.0, None)
-    lineup = _lineup(pictures.inputs, dealt, client)
-    hits = np.nan_to_num(nearest_is_member(lineup))
-    decibels = np.minimum(np.nan_to_num(psnr(pictures.inputs, dealt.clients[client].inputs)), MOST)
-    return Likeness(
-        float(hits[0]),
-        float(hits.mean()),
-        float(np.nanmean(np.nan_to_num(singled_out(lineup))[lineup.members])),
-        float(decibels.max(axis=1).mean()),
-    )
 
 
 def _lookup(public: Records, members: Records) -> float:

@@ -13,6 +13,8 @@ MEASURING = (
     "audits/reconstruction_baselines.py",
     "audits/reconstruction_bound.py",
     "audits/reconstruction_deal.py",
+    "audits/reconstruction_judge.py",
+    "audits/reconstruction_likeness.py",
     "audits/reconstruction_measures.py",
     "audits/reconstruction_run.py",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,10 @@ from audits import reconstruction_federation as federation
 from audits import reconstruction_run as running
 from audits.reconstruction_cases import Case, grid
 from audits.reconstruction_deal import deal, pool
-from audits.reconstruction_run import MOST, Result, Work, measure, perform, place, recall, shared_labels
+from audits.reconstruction_likeness import MOST, Likeness
+from audits.reconstruction_run import Result, Work, measure, perform, place, recall, shared_labels
 from audits.reconstruction_sources import sources
+from audits.store import write_json
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
@@ -65,6 +67,14 @@ def test_what_a_lone_record_moved_is_found_exactly() -> None:
     assert [one.first for one in got.attacked] == [1.0] * 4
     assert [one.found for one in got.attacked] == [1.0] * 4
     assert all(one.decibels == MOST for one in got.attacked)
+    assert [one.first_seen for one in got.attacked] == [1.0] * 4
+    for copy, mean in zip(got.attacked, got.means, strict=True):
+        assert copy.structure == pytest.approx(1.0, abs=1e-6)
+        assert copy.perceptual == pytest.approx(0.0, abs=1e-3)
+        assert mean.structure is not None
+        assert mean.perceptual is not None
+        assert mean.structure < 0.95
+        assert mean.perceptual > 0.01
     assert got.labels == (1.0,) * 4
     assert got.chance == got.member_chance == (1 / 101,) * 4
     assert got.bound is None
@@ -76,6 +86,7 @@ def test_a_guess_is_at_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     got = measure(Work("digits", replace(FIRST, records=8), 0, 40))
     assert all(c == pytest.approx(8 / 112) for c in got.chance)
     assert sum(one.first for one in got.attacked) <= 10
+    assert sum(one.first_seen for one in got.attacked) <= 10
     assert np.mean([one.every for one in got.drawn]) < 0.2
 
 
@@ -83,9 +94,7 @@ def test_of_whom_nothing_came_out_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(running, "attack_of", lambda *_: Drawn(0))
     got = measure(WORK)
     assert got.pictures == (0,) * 4
-    assert [(one.first, one.every, one.found, one.decibels) for one in got.attacked] == [
-        (0, None, 0, None)
-    ] * 4
+    assert got.attacked == (Likeness(0.0, None, 0.0, None, None, None, 0.0, None),) * 4
     monkeypatch.setattr(running, "attack_of", lambda *_: Drawn(2))
     assert measure(WORK).pictures == (1, 1, 0, 0)
 
@@ -155,6 +164,20 @@ def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:
     assert recall(path) is None
 
 
+def test_a_result_with_other_fields_counts_as_missing(tmp_path: Path) -> None:
+    made = asdict(measure(WORK))
+    path = tmp_path / "old.json"
+    write_json(path, made)
+    assert recall(path) is not None
+    for field in ("perceptual", "first_seen"):
+        write_json(
+            path, {**made, "means": [{k: v for k, v in one.items() if k != field} for one in made["means"]]}
+        )
+        assert recall(path) is None
+    write_json(path, {k: v for k, v in made.items() if k != "drawn"})
+    assert recall(path) is None
+
+
 def test_a_result_is_kept_under_all_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inverting = replace(WORK, case=replace(FIRST, attack="inverting gradients"))
     before = [
@@ -176,5 +199,6 @@ def test_a_result_is_kept_under_all_that_made_it(tmp_path: Path, monkeypatch: py
 def test_a_new_attack_makes_no_other_result_old() -> None:
     found = set(sources("attacks.analytic_inversion"))
     assert {"attacks/_first_layer.py", "privfed/training.py", "defenses/soteria.py"} <= found
-    assert "audits/reconstruction_run.py" in found
+    assert {"audits/reconstruction_run.py", "audits/reconstruction_judge.py"} <= found
+    assert "audits/reconstruction_likeness.py" in found
     assert not {"attacks/prior_inversion.py", "attacks/loki.py", "audits/reconstruction_cases.py"} & found

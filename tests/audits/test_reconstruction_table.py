@@ -11,8 +11,9 @@ import pytest
 from audits import reconstruction_run as running
 from audits import reconstruction_table as command
 from audits.reconstruction_cases import Case, quick_grid
-from audits.reconstruction_rows import HEADER, decibels, identified, percent, row, tables
-from audits.reconstruction_run import Likeness, Result, Work, name_of, perform
+from audits.reconstruction_likeness import Likeness
+from audits.reconstruction_rows import HEADER, alike, decibels, identified, percent, row, tables
+from audits.reconstruction_run import Result, Work, name_of, perform
 from audits.reconstruction_table import main, page
 from audits.reconstruction_works import Asked, done_and_missing, estimate, run_missing
 from audits.store import write_json
@@ -20,10 +21,15 @@ from audits.store import write_json
 FIRST = Case("records", "mlp", "analytic")
 CASES = (FIRST, replace(FIRST, records=2), Case("malicious", "mlp", "imprint", 4))
 SOURCE = "digits"
+NONE = Likeness(0.0, None, 0.0, None, None, None, 0.0, None)
 
 
 def asked(root: Path, seeds: int = 1, cases: tuple[Case, ...] = CASES, jobs: int = 1) -> Asked:
     return Asked({SOURCE: seeds}, {SOURCE: "Digits"}, cases, 2, jobs, root)
+
+
+def hits(share: float) -> Likeness:
+    return Likeness(share, share, share, 30.0, 0.5, 0.25, share, share)
 
 
 @pytest.fixture
@@ -123,18 +129,19 @@ def test_estimates_are_means_of_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_row_adds_up_its_clients() -> None:
-    hit, miss = Likeness(1.0, 0.5, 1.0, 30.0), Likeness(0.0, None, 0.0, None)
+    hit, miss = Likeness(1.0, 0.5, 1.0, 30.0, 0.9, 0.125, 1.0, 0.75), NONE
     result = Result(
         SOURCE, name_of(FIRST), 0, (hit, miss), (hit, hit), (miss, miss), (12.0, 14.0), (0.1, 0.1),
         (0.01, 0.01), (1.0, 0.0), (2, 0), 30, False, 4.0, 5.0, 0.25,
     )  # fmt: skip
     cells = dict(zip(HEADER, row(FIRST, [result]), strict=True))
-    assert cells["identified, best of a client"] == "50 % [2.5 %, 97 %]"
-    assert (cells["n"], cells["chance"], cells["of all"]) == ("2", "10 %", "50 %")
-    assert (cells["members found"], cells["PSNR (dB)"]) == ("50 % (1.0 %)", "30.0")
-    assert (cells["class mean"], cells["random public record"]) == ("50 %, 30.0 dB", "–, – dB")
-    assert (cells["nearest public (dB)"], cells["labels"]) == ("13.0", "50 %")
-    assert (cells["iterations"], cells["CPU s"]) == ("15", "2.00")
+    assert cells["identified"] == "50 % [2.5 %, 97 %] of 2"
+    assert (cells["chance"], cells["in features"], cells["of all"]) == ("10 %", "50 %", "50 %")
+    assert cells["members found"] == "50 % (1.0 %)"
+    assert cells["PSNR / SSIM / perceptual"] == "30.0 / 0.90 / 0.12"
+    assert cells["class mean"] == "50 % (75 %), 30.0 / 0.90 / 0.12"
+    assert (cells["public record"], cells["labels"]) == ("–, – (13.0)", "50 %")
+    assert cells["iterations"] == "15, 2.00 s"
     assert cells["bound under the claim"] == "≤ 25 %"
     minibatch = replace(FIRST, axis="steps", records=8, epochs=5, batch=2)
     cells = dict(zip(HEADER, row(minibatch, [replace(result, bound=None)]), strict=True))
@@ -142,7 +149,7 @@ def test_a_row_adds_up_its_clients() -> None:
 
 
 def test_columns_of_defences_stand_where_there_are_some() -> None:
-    like = Likeness(1.0, 1.0, 1.0, 30.0)
+    like = hits(1.0)
     plain = Result(
         SOURCE, name_of(FIRST), 0, (like,), (like,), (like,), (12.0,), (0.1,), (0.01,), (1.0,), (1,), 30,
         False, 4.0, 5.0,
@@ -158,9 +165,11 @@ def test_columns_of_defences_stand_where_there_are_some() -> None:
 
 
 def test_figures_in_words() -> None:
-    assert identified([Likeness(0.0, 0.0, 0.0, 9.0)] * 8, 0.01) == "0 % [0 %, 31 %]"
-    assert identified([Likeness(1.0, 1.0, 1.0, 9.0)] * 8, 0.01) == "**100 % [69 %, 100 %]**"
-    assert identified([Likeness(1.0, 1.0, 1.0, 9.0)] * 8, 0.7) == "100 % [69 %, 100 %]"
+    assert identified([hits(0.0)] * 8, 0.01) == "0 % [0 %, 31 %]"
+    assert identified([hits(1.0)] * 8, 0.01) == "**100 % [69 %, 100 %]**"
+    assert identified([hits(1.0)] * 8, 0.7) == "100 % [69 %, 100 %]"
+    assert alike([NONE]) == "– / – / –"
+    assert alike([NONE, hits(1.0), replace(hits(1.0), perceptual=None)]) == "30.0 / 0.50 / 0.25"
     assert (percent(None), percent(0.0), percent(0.0312), percent(0.5)) == ("–", "0 %", "3.1 %", "50 %")
     assert (decibels(None), decibels(12.34)) == ("–", "12.3")
 
