@@ -1,7 +1,7 @@
-"""Whether a claim can be true of one run in which many records were in or out by coins, and many were named.
+"""Whether a claim can be true of one run in which many records were in or out by coins and many were named.
 
-Steinke, Nasr and Jagielski, "Privacy auditing with one (1) training run" (arXiv 2305.08846), Theorem 5.2: under
-(epsilon, delta) the number of right guesses about fair coins exceeds a binomial one of success
+Steinke, Nasr and Jagielski, "Privacy auditing with one (1) training run" (arXiv 2305.08846), Theorem 5.2:
+under (epsilon, delta) the number of right guesses about fair coins exceeds a binomial one of success
 e^epsilon / (1 + e^epsilon) by no more than a term in delta, however the guesses hang together and whichever
 records they are about. A small value refutes the claim; a large one shows nothing.
 """
@@ -30,9 +30,8 @@ def p_value(guesses: int, right: int, records: int, epsilon: float, delta: float
     0.001023241
     """
     if not 0 <= right <= guesses <= records:
-        raise ValueError(
-            f"expected 0 <= right <= guesses <= records, got right={right}, guesses={guesses}, records={records}"
-        )
+        got = f"right={right}, guesses={guesses}, records={records}"
+        raise ValueError(f"expected 0 <= right <= guesses <= records, got {got}")
     if not epsilon >= 0 or not 0 <= delta < 1:
         raise ValueError(f"expected epsilon >= 0 and delta in [0, 1), got epsilon={epsilon}, delta={delta}")
     success = 1 / (1 + math.exp(-epsilon))

@@ -138,11 +138,11 @@ def judge(
 def judge_claims(claims: Sequence[Claim], delta: float, limit: Limit, unit: str) -> Ruling:
     """Judge the best of an arm's formal claims: what answers the policy first, then the smallest epsilon."""
     wanted = unit.strip().lower()
-    ranked = sorted(claims, key=lambda c: (not _covers(c, wanted), "server" not in c.against, c.epsilon))
+    ranked = sorted(claims, key=lambda c: (not covers(c, wanted), "server" not in c.against, c.epsilon))
     return judge_claim(ranked[0] if ranked else None, delta, limit, unit)
 
 
-def _covers(claim: Claim, unit: str) -> bool:
+def covers(claim: Claim, unit: str) -> bool:
     """Whether the claim protects that unit: a client that may be replaced covers each of its records."""
     return claim.unit == unit or (
         unit == "record" and claim.unit == "client" and claim.neighbouring == "replace_one"
@@ -168,7 +168,7 @@ def judge_claim(claim: Claim | None, delta: float, limit: Limit, unit: str) -> R
     if claim is None:
         return Ruling("INCONCLUSIVE", "nothing_evaluated", "no differential-privacy claim was made")
     estimate = _claimed(claim)
-    if not _covers(claim, wanted := unit.strip().lower()):
+    if not covers(claim, wanted := unit.strip().lower()):
         text = f"the claim protects one {claim.unit}, the policy asks for one {wanted}"
         return Ruling("INCONCLUSIVE", "nothing_evaluated", text, estimate=estimate)
     if "server" not in claim.against:
