@@ -46,6 +46,10 @@ UNTRAINED = Recipe(epochs=0, batch=64, lr=0.01)
 PRIOR = PriorRecipe(widths=(8, 16), steps=400)
 IMAGES = 2
 """Synthetic ones a class and client in FedDGM, at most."""
+LARGE = 256
+"""Pixels above which there is one image a class, and half the iterations: more take minutes a run."""
+ON_IMAGES = ("distilled images", "warm inversion")
+"""Attacks that read what FedDGM's server distils; for others it distils nothing, which changes no update."""
 HEAD_EPOCHS = 5
 
 
@@ -95,22 +99,32 @@ def hooks_of(case: Case) -> Hooks:
             return Hooks(aggregate=aggregate)
 
 
-def pipeline_of(case: Case) -> Pipeline:
-    """What is run."""
+def pipeline_of(case: Case, pixels: int) -> Pipeline:
+    """What is run on images of that many pixels."""
     local = Recipe(epochs=case.epochs, batch=case.size, lr=LR)
     match case.pipeline:
         case "fedavg":
             return FedAvg(rounds=case.round + 1, local=local, weighting="equal")
         case "feddgm":
+            images, matching = distilling(case, pixels)
             return FedDGM(
                 rounds=1, local=local, surrogate_training=UNTRAINED, large_training=UNTRAINED,
-                ipc=min(case.records, IMAGES), matching=replace(MATCHING, steps=case.steps),
+                ipc=images, matching=matching,
             )  # fmt: skip
         case "fedbkd" | "fedbkd heads":
             # The server's turn comes after what is attacked. The last round is one of heads alone.
             head = Recipe(epochs=HEAD_EPOCHS, batch=case.size, lr=LR)
             rounds = 1 if case.pipeline == "fedbkd heads" else 2
             return FedBKD(rounds=rounds, head=head, representation=local, generator=None)
+
+
+def distilling(case: Case, pixels: int) -> tuple[int, Matching]:
+    """Images a class and client that FedDGM's server distils, and how."""
+    if case.attack not in ON_IMAGES:
+        return 1, replace(MATCHING, iterations=0, steps=case.steps)
+    if pixels > LARGE:
+        return 1, replace(MATCHING, iterations=MATCHING.iterations // 2, steps=case.steps)
+    return min(case.records, IMAGES), replace(MATCHING, steps=case.steps)
 
 
 def observed(source: str, case: Case, attack: ReconstructionAttack, dealt: Dealt, stream: Stream) -> Seen:
@@ -124,7 +138,11 @@ def observed(source: str, case: Case, attack: ReconstructionAttack, dealt: Dealt
         nobody = Targets(dealt.public.take(torch.arange(0)), torch.empty(0, dtype=torch.int64))
         deviation = MaliciousServer(cast(Deviation, attack), nobody)
     world = World(spec, spec, dealt.public, True, prior, hooks, deviation=deviation)
-    (outcome,) = run(pipeline_of(case), world, [Federation(dealt.clients, stream.child("federation"))])
+    (outcome,) = run(
+        pipeline_of(case, dealt.public.inputs[0].numel()),
+        world,
+        [Federation(dealt.clients, stream.child("federation"))],
+    )
     view = outcome.transcript.view(Observer("malicious_server" if deviation else "server"))
     view = replace(view, releases=tuple(r for r in view.releases if r.round == case.round))
     event = getattr(hooks.local, "event", None)

@@ -126,13 +126,13 @@ looked up by an independent network's features in place of pixels. **Of all**: i
 all reconstructions. **Members found**: to which some reconstruction is closer than to every decoy, in
 brackets what luck gives.
 
-**PSNR / SSIM / perceptual**, mean over the reconstructions: peak signal-to-noise ratio in dB to the most
-similar member, higher = closer, an exact copy counts as {MOST:g}; structural similarity to the nearest
-member, at most 1, higher = closer; distance to that member between unit-length features of the
-independent network, 0 to 2, lower = closer. That network is a small convnet trained on the public shard
-alone with a seed of its own. It is a weak one: it recognises 88% of unseen digits, 79% of Fashion-MNIST
-and 38% of CIFAR-10, so what it calls alike need not look alike. Features of one class lie close
-together: only beside the class mean does a small distance say anything.
+**PSNR / SSIM / perceptual** to the nearest member (Euclidean), mean over the reconstructions: peak
+signal-to-noise ratio in dB, higher = closer, an exact copy counts as {MOST:g}; structural similarity, at
+most 1, higher = closer; distance between unit-length features of the independent network, 0 to 2, lower =
+closer. That network is a small convnet trained on the public shard alone with a seed of its own. It is a
+weak one: it recognises 88% of unseen digits, 79% of Fashion-MNIST and 38% of CIFAR-10, so what it calls
+alike need not look alike. Features of one class lie close together: only beside the class mean does a
+small distance say anything.
 
 None of the three says anything alone. **Class mean**: the public mean of the members' own labels, share
 identified (in features in brackets) over all of them, then the same three. **Public record**: one drawn
@@ -153,7 +153,8 @@ the entries), label smoothing ({made.SMOOTHING:g}), Soteria ({made.MASKED:.0%} o
 MixUp (Beta({made.BLENDS:g}, {made.BLENDS:g})). Gradient inversion leaves the entries that top-k and Soteria
 withheld out of its objective. FedBKD's last round trains heads alone ({made.HEAD_EPOCHS} epochs): the
 representation does not move. FedDGM's server distils at most {made.IMAGES} images a class and client
-({made.MATCHING.iterations} iterations); those of the likeliest label are looked up."""
+({made.MATCHING.iterations} iterations), above {made.LARGE} pixels one ({made.MATCHING.iterations // 2}
+iterations); those of the likeliest label are looked up. The surrogate point reads the update alone."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import pytest
 
 from audits.reconstruction_attacks import ATTACKS, FEWER, ITERATIONS, attack_of, budget
 from audits.reconstruction_cases import AXES, Case, grid, quick_grid
-from audits.reconstruction_federation import pipeline_of
+from audits.reconstruction_federation import IMAGES, LARGE, MATCHING, distilling, pipeline_of
 from privfed.pipelines.fedbkd import FedBKD
 
 CASES = grid()
@@ -37,7 +37,7 @@ def test_the_attacker_is_told_the_recipe_of_its_row(case: Case) -> None:
     assert getattr(told, "records", case.records) in (case.records, max(2, case.size))
     assert getattr(told, "local_steps", case.epochs) == case.epochs
     assert getattr(told, "epochs", case.epochs) == case.epochs
-    assert pipeline_of(case).rounds == (2 if case.pipeline == "fedbkd" else 1 + case.round)
+    assert pipeline_of(case, 64).rounds == (2 if case.pipeline == "fedbkd" else 1 + case.round)
 
 
 def test_steps_are_those_of_all_epochs() -> None:
@@ -48,9 +48,22 @@ def test_steps_are_those_of_all_epochs() -> None:
 
 
 def test_head_epochs_alone_are_the_last_round() -> None:
-    pipeline = pipeline_of(Case("fedbkd", "mlp", "analytic", pipeline="fedbkd heads"))
+    pipeline = pipeline_of(Case("fedbkd", "mlp", "analytic", pipeline="fedbkd heads"), 64)
     assert isinstance(pipeline, FedBKD)
     assert pipeline.rounds == 1
+
+
+def dgm(attack: str, records: int = 8) -> Case:
+    return Case("feddgm", "convnet", attack, records, 5, sharing="one class", pipeline="feddgm")
+
+
+def test_distillation_shrinks_where_pixels_are_many_and_where_nobody_reads_it() -> None:
+    images, matching = distilling(dgm("distilled images"), LARGE)
+    assert (images, matching.iterations, matching.steps) == (IMAGES, MATCHING.iterations, 5)
+    assert distilling(dgm("distilled images", 1), LARGE)[0] == 1
+    images, matching = distilling(dgm("warm inversion"), LARGE + 1)
+    assert (images, matching.iterations) == (1, MATCHING.iterations // 2)
+    assert distilling(dgm("surrogate point"), LARGE)[1].iterations == 0
 
 
 def test_budgets_shrink_where_an_iteration_is_dear() -> None:

@@ -141,6 +141,21 @@ def test_every_kind_of_case_runs(case: Case) -> None:
     assert (got.bound is None) == (case.defence != "DP-SGD")
 
 
+@pytest.mark.usefixtures("short")
+def test_what_is_not_distilled_changes_no_update() -> None:
+    sent = []
+    for name in ("surrogate point", "distilled images"):
+        case = Case("feddgm", "convnet", name, 2, sharing="one class", pipeline="feddgm")
+        dealt = deal(pool("digits"), case, 2, Stream(0))
+        attack = attacks.attack_of(name, case, 64)
+        sent.append(federation.observed("digits", case, attack, dealt, Stream(0)).view.select(name="update"))
+    assert len(sent[0]) == len(sent[1]) == 2
+    for one, other in zip(*sent, strict=True):
+        assert one.about == other.about
+        for key, tensor in one.tensors.items():
+            assert torch.equal(tensor, other.tensors[key])
+
+
 def test_labels_are_counted_as_a_multiset() -> None:
     def labelled(*labels: int) -> Records:
         return Records(torch.zeros(len(labels), 1), torch.tensor(labels, dtype=torch.int64))
