@@ -8,7 +8,7 @@ import torch
 
 from attacks._descent import Budget
 from attacks.interface import Reconstruction
-from attacks.warm_inversion import WarmInversion
+from attacks.warm_inversion import WarmInversion, weighed
 from privfed.nets import NetSpec
 from privfed.records import Records
 from privfed.release import SERVER, Release, View
@@ -23,6 +23,12 @@ def released(records: Records, client: int, round: int = 0) -> Release:
 def blurred(records: Records, seed: int = 0) -> Records:
     noise = torch.randn(records.inputs.shape, generator=torch.Generator().manual_seed(seed))
     return Records((records.inputs + 0.5 * noise).clamp(-1, 1), records.labels)
+
+
+def class_means() -> Records:
+    known_records = digits(1000, 200)
+    means = [known_records.inputs[known_records.labels == c].mean(0) for c in range(10)]
+    return Records(torch.stack(means), torch.arange(10))
 
 
 def attack(knobs: WarmInversion, seen: View) -> Reconstruction:
@@ -51,11 +57,35 @@ def test_what_was_released_comes_nearer_to_what_it_was_made_from(steps: int) -> 
 
 def test_the_clients_own_records_already_explain_its_update() -> None:
     clients = [digits(0, 3)]
-    made = attack(WarmInversion(local_steps=1), seen(clients, clients))
+    made = attack(WarmInversion(slots="equal", local_steps=1), seen(clients, clients))
     assert made.stopped_early
     assert made.work == 1
     assert (made.objective < 1e-6).all()
     assert torch.equal(made.records.inputs, clients[0].inputs)
+
+
+def test_slots_of_labels_that_the_update_does_not_speak_of_are_left_out() -> None:
+    """FedDGM's slots: one image of every label, of clients that hold a single record."""
+    clients = [digits(k, 1) for k in (0, 3)]
+    every = seen(clients, [class_means() for _ in clients])
+    counted, alike = (
+        attack(WarmInversion(slots=slots, local_steps=1, budget=Budget(60)), every)
+        for slots in ("shares", "equal")
+    )
+    assert len(alike.records) == 20
+    assert len(counted.records) < 15
+    assert all(int(c.labels) in counted.records.labels[counted.clients == k] for k, c in enumerate(clients))
+    assert (np.array(psnr(counted, clients)) > np.array(psnr(alike, clients)) + 5).all()
+
+
+def test_slots_share_the_weight_of_their_label() -> None:
+    labels = torch.tensor([[0, 0, 1, 2], [0, 1, -1, -1], [2, 3, -1, -1]])
+    shares = torch.tensor([[0.6, 0.4, 0.001, 0.0], [np.nan, 0.0, 1.0, 0.0], [np.nan, 0.0, 0.25, 0.75]])
+    found = weighed(labels, shares)
+    torch.testing.assert_close(found[0], torch.tensor([0.9, 0.9, 1.2, 0.0]).double())
+    assert found[1].tolist() == [1.0, 1.0, 0.0, 0.0]
+    torch.testing.assert_close(found[2], torch.tensor([0.5, 1.5, 0.0, 0.0]).double())
+    assert weighed(labels, None).tolist() == (labels >= 0).double().tolist()
 
 
 def test_sets_of_different_sizes_are_read_side_by_side_as_if_alone() -> None:
@@ -97,3 +127,5 @@ def test_knobs_that_make_no_sense_are_refused() -> None:
             WarmInversion(**{name: 0})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected tv >= 0, got tv=-1"):
         WarmInversion(tv=-1)
+    with pytest.raises(ValueError, match="expected slots to be one of shares, equal, got slots='x'"):
+        WarmInversion(slots="x")  # type: ignore[arg-type]
