@@ -29,6 +29,7 @@ from audits.inquiry_list import inquiries_listed
 from audits.pictures import pictures
 from audits.plan import ReadyPlan
 from audits.policy import Policy as PolicyRules
+from audits.reconstruction_ceiling import Ceiling
 from audits.setting import Setting
 from audits.statistics import federated_mean
 from audits.store import TRANSCRIPT, transcript
@@ -187,6 +188,7 @@ def _inquired(finding: Finding, examined: Examined, full: bool) -> Inquired:
     if examined.measure is None:
         reason = f"this arm has no {inquiry.artefact} to read it from"
         return _inquiry_row(finding, inquiry, status="not applicable", reason=reason)
+    bound = finding.ceiling(inquiry) or Ceiling(None)
     return _inquiry_row(
         finding,
         inquiry,
@@ -195,6 +197,10 @@ def _inquired(finding: Finding, examined: Examined, full: bool) -> Inquired:
         chance=None if np.isnan(examined.chance) else examined.chance,
         baselines={name: m(LEVEL) for name, m in examined.baselines.items()},
         details={name: m(LEVEL) for name, m in examined.details.items()},
+        ceiling=bound.share,
+        no_bound=bound.reason,
+        contradicted=bool(bound.contradiction),
+        contradiction=bound.contradiction,
         work=examined.work,
         asked=examined.asked,
         pictures=pictures(examined, finding.played, finding.setting) if full else (),

@@ -31,7 +31,7 @@ from audits.coverage import SERVER, Probe, Scope, inquiries, probes
 from audits.document import Document
 from audits.evidence import Evidence, decoy, gather
 from audits.examination import Examined, examine
-from audits.finding import Finding
+from audits.finding import Finding, with_ceilings
 from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play, read_back
 from audits.inquiry import Inquiry, Sought
@@ -103,7 +103,8 @@ def audit(request: Request, steps: Steps) -> Record:
         steps: what to tell the person who waits.
     """
     ready, policy = request.ready, request.policy
-    settings, findings = measure(request, steps)
+    settings, found = measure(request, steps)
+    findings = with_ceilings(found)
     checked = run_controls(findings, policy.value)
     twins = tuple(a.id for a in ready.arms if a.role == "control")
     checks = judge_all(policy, [_judged(f, twins) for f in findings], checked, ready.plan.unit.kind)

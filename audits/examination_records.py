@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from attacks.interface import Floats, Reconstruction
-from audits.examined import Examined, Measure
-from audits.identification import Identified, Lineup, identification
+from audits.examined import Examined, Measure, Pointed
+from audits.identification import Identified, Lineup, identification, nearest_is_member, one_to_one
 from audits.inquiry import Inquiry
 from audits.property_game import mean_error
 from audits.reading import Arrays, reconstruction_of
@@ -72,7 +72,8 @@ _BEST = 100.0
 def records(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Setting) -> Examined:
     """Share of the reconstructions whose nearest candidate is a member, and what stands beside it."""
     cases = [_Case(f, reconstruction_of(arrays), setting) for f, arrays in known]
-    look = partial(_identified, [c.lineups(c.rebuilt.records) for c in cases])
+    lineups = [c.lineups(c.rebuilt.records) for c in cases]
+    look = partial(_identified, lineups)
     details: dict[str, Measure] = {
         "one to one": partial(_clustered, partial(look, matched=True)),
         "reconstructions taken for independent": partial(_exact, look),
@@ -88,6 +89,24 @@ def records(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Sett
         {name: partial(_clustered, partial(_identified, ups)) for name, ups in _baselines(cases).items()},
         sum(c.rebuilt.work for c in cases),
         len(known),
+        pointed=_pointed(lineups),
+    )
+
+
+def _pointed(federations: Sequence[Sequence[Lineup]]) -> Pointed | None:
+    """What a claim can be held against; None where nothing was pointed at."""
+    counts = [tuple(int((~np.isnan(nearest_is_member(x))).sum()) for x in ups) for ups in federations]
+    once = [np.concatenate([one_to_one(x) for x in ups]) for ups in federations]
+    if not any(map(sum, counts)):
+        return None
+    sizes = [[len(x.members) for x in ups] for ups in federations]
+    alike = len(set(counts)) == 1
+    return Pointed(
+        max(n for n, c in zip(sizes[0], counts[0], strict=True) if c) if alike else max(map(sum, sizes)),
+        sum(map(sum, sizes)),
+        len(once) * max(int((~np.isnan(x)).sum()) for x in once),
+        int(sum(np.nansum(x) for x in once)),
+        sum(not sum(c) for c in counts),
     )
 
 

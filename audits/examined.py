@@ -13,6 +13,26 @@ Measure = Callable[[float], Estimate]
 
 
 @dataclass(frozen=True, slots=True)
+class Pointed:
+    """Which candidates were pointed at, counted as a claim is held against it.
+
+    Attributes:
+        among: candidates that a reconstruction could point at: the longest line-up where every federation
+            pointed as often for every client, else all line-ups of a federation together.
+        records: candidates of all federations.
+        named: as many as could be named once each: the most of any federation, times federations.
+        right: members among those named once each, over all federations.
+        silent: federations in which nothing was pointed at.
+    """
+
+    among: int
+    records: int
+    named: int
+    right: int
+    silent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Examined:
     """One inquiry on one arm.
 
@@ -24,6 +44,7 @@ class Examined:
         work: steps, restarts and queries of all federations.
         asked: federations that were asked.
         crashed: why the attack failed to run, if it did.
+        pointed: of rebuilt records alone, where there are any.
     """
 
     inquiry: Inquiry
@@ -34,3 +55,4 @@ class Examined:
     work: int = 0
     asked: int = 0
     crashed: str = ""
+    pointed: Pointed | None = None

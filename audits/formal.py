@@ -8,6 +8,7 @@ from importlib.metadata import version
 from math import isfinite
 
 from audits.finding import Finding
+from audits.privacy_profile import ACCOUNTING
 from audits.store import default_root, digest, read_json, source_digest, write_json
 from privfed.accounting import Accountant, second_opinions, supports
 from privfed.claims import Claim, max_tpr
@@ -16,8 +17,6 @@ from privfed.trade_off import gdp_mu, tpr_bound
 from reports.record import DpAssumption, DpCard
 
 CLAIM_FPRS = (0.0001, 0.001, 0.01, 0.1)
-READ = "accounting claims composition dp_events event_trees opacus_accountants trade_off"
-ACCOUNTING = tuple(f"privfed/{name}.py" for name in READ.split())
 
 
 def dp_cards(findings: Sequence[Finding]) -> tuple[DpCard, ...]:

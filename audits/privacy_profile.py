@@ -7,12 +7,14 @@ from importlib.metadata import version
 
 import numpy as np
 
-from audits.formal import ACCOUNTING
 from audits.store import default_root, digest, read_json, source_digest, write_json
 from privfed.accounting import Accountant, delta_at, supports
 from privfed.claims import Claim, Neighbouring
 from privfed.event_trees import loads
 
+READ = "accounting claims composition dp_events event_trees opacus_accountants trade_off"
+ACCOUNTING = tuple(f"privfed/{name}.py" for name in READ.split())
+"""Source that what is kept of a claim depends on."""
 POINTS = 24
 """Epsilons at which the profile is read, even from 0 to a little above the claim's; 0.02 CPU s each."""
 _BEYOND = 1.25
@@ -52,7 +54,7 @@ def _read(claim: Claim, relation: Neighbouring) -> Profile:
     if not claim.trace:
         return ()
     events = loads(claim.trace)
-    # As `audits.formal`: a random number of trainings is known to RDP alone.
+    # A random number of trainings is known to RDP alone.
     readers: tuple[Accountant, ...] = ("pld", "rdp")
     accountant = next((a for a in readers if supports(events, a, relation)), None)
     if accountant is None:

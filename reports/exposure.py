@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reports.estimate import Estimate, Part, Taxonomy
+from reports.estimate import Estimate, Part, Probability, Taxonomy
 
 Png = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 """A picture in base64, and nothing else that a page could be made to read."""
@@ -42,6 +42,10 @@ class Inquired(Part):
         chance: what knowing nothing reaches.
         baselines: the same measure of what needs no access, by name.
         details: further figures by name.
+        ceiling: the largest `estimate` that a differential-privacy claim of the arm leaves to this observer;
+            null without such a claim, and then `no_bound` says why not if the arm makes any.
+        contradicted: whether something was measured that cannot be if that claim is true; `contradiction`
+            says what.
         disclosed: whether the protocol itself hands this out: then it is no inference.
         work: steps, restarts and queries over all federations asked.
         pictures: only in a confidential record.
@@ -60,6 +64,10 @@ class Inquired(Part):
     chance: float | None = None
     baselines: dict[str, Estimate] = Field(default={})
     details: dict[str, Estimate] = Field(default={})
+    ceiling: Probability | None = None
+    no_bound: str = ""
+    contradicted: bool = False
+    contradiction: str = ""
     disclosed: bool = False
     work: int = 0
     asked: int = 0

@@ -117,6 +117,16 @@ def best_baseline(row: Inquired) -> tuple[str, Estimate] | None:
     return (max(known)[1], row.baselines[max(known)[1]]) if known else None
 
 
+def rebuilt(record: Record) -> tuple[Inquired, ...]:
+    """Attacks that rebuilt records, in the order of the record."""
+    return tuple(q for q in record.inquiries if (q.sought, q.status) == ("records", "run"))
+
+
+def contradicted(record: Record) -> tuple[Inquired, ...]:
+    """Attacks that found more than a claim of their arm leaves to any."""
+    return tuple(q for q in record.inquiries if q.contradicted)
+
+
 def further(row: Inquired) -> tuple[tuple[str, Estimate], ...]:
     """Details and baselines by name."""
     beside = [(f"without access: {name}", x) for name, x in row.baselines.items()]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports import checklist, findings, text, wording
-from reports.record import Cell, Check, Control, DpCard, Record, VerdictKind
+from reports.record import Cell, Check, Control, DpCard, Inquired, Record, VerdictKind
 
 ICONS: dict[VerdictKind, str] = {"PASS": "✔", "FAIL": "✖", "INCONCLUSIVE": "◐", "ERROR": "⚠"}
 MAX_ROWS = 150
@@ -28,7 +28,8 @@ def render(record: Record) -> str:
     Args:
         record: what the audit found; the summary shows nothing else.
     """
-    sections = (_verdict, _change, _checks, _trade_off, _controls, _formal, _utility, _coverage, _limits)
+    measured = (_checks, _trade_off, _rebuilt, _controls, _formal, _utility, _coverage, _limits)
+    sections = (_verdict, _change, *measured)
     return "\n\n".join("\n".join(section(record)) for section in (*sections, _reproduce)) + "\n"
 
 
@@ -149,6 +150,27 @@ def _trade_off(record: Record) -> Iterator[str]:
     )
     yield from (wording.CHANCE, "")
     yield from table(head, rows)
+
+
+def _rebuilt(record: Record) -> Iterator[str]:
+    yield from ("#### Rebuilt records", "")
+    rows = findings.rebuilt(record)
+    if not rows:
+        yield "No attack rebuilt records."
+        return
+    names = findings.titles(record)
+    head = ("Setting", "Arm", "Attack", "Observer", "Identified", "Chance", "Under its claim")
+    yield from table(head, (_inquired(row, names) for row in rows))
+    wrong = findings.contradicted(record)
+    if wrong:
+        yield from ("", f"**A claim and a measurement contradict each other.** {wording.CONTRADICTED}", "")
+        short = ("Setting", "Arm", "What was measured")
+        yield from table(short, ((names[q.setting], names[q.arm], q.contradiction) for q in wrong))
+
+
+def _inquired(row: Inquired, names: dict[str, str]) -> tuple[object, ...]:
+    place = (names[row.setting], names[row.arm], row.attack, row.observer)
+    return (*place, text.interval(row.estimate), text.number(row.chance), wording.ceiling(row))
 
 
 def _controls(record: Record) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.record import Check, Estimate, Summary, VerdictKind
+from reports.record import Check, Estimate, Inquired, Summary, VerdictKind
 from reports.text import metric, number, percent
 
 DISCLAIMER = (
@@ -263,6 +263,25 @@ def chance_ratio(estimate: Estimate) -> str:
     if estimate.value is None or not fpr:
         return ""
     return f"{number(estimate.value / fpr, 1)} times guessing"
+
+
+CEILING = (
+    "Where an arm has a claim of differential privacy that holds against the observer, no attack whatever "
+    "may identify more than the share stated under it."
+)
+CONTRADICTED = (
+    "Both cannot be true: the claim, the code that was meant to keep it, or what it assumes is wrong, and "
+    "nothing may be concluded from its epsilon."
+)
+
+
+def ceiling(row: Inquired) -> str:
+    """What a claim leaves to an attack, or why none bounds it; empty where the arm makes none."""
+    if row.ceiling is None:
+        return f"no bound: {row.no_bound}" if row.no_bound else ""
+    if row.ceiling >= 0.9995:
+        return "its claim bounds next to nothing"
+    return f"under its claim at most {percent(row.ceiling)} could be identified"
 
 
 SOUGHT = {

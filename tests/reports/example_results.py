@@ -233,6 +233,28 @@ def inquiries() -> tuple[Inquired, ...]:
             status="not tested",
             reason="not in the plan",
         ),
+        Inquired(
+            **place | {"arm": "feddgm-dp"},  # type: ignore[arg-type]
+            attack="gradient inversion",
+            sought="records",
+            status="run",
+            estimate=estimate("identification_at_1", 0.97, 0.02),
+            chance=0.5,
+            ceiling=0.731,
+            contradicted=True,
+            contradiction="gradient inversion, server: at least 95.0 % identified, 73.1 % allowed",
+            asked=4,
+        ),
+        Inquired(
+            **place | {"arm": "feddgm-dp"},  # type: ignore[arg-type]
+            attack="imprint",
+            sought="records",
+            status="run",
+            estimate=estimate("identification_at_1", 0.52, 0.06),
+            chance=0.5,
+            no_bound="the claim leaves out: set of labels of each client",
+            asked=4,
+        ),
     )
 
 

@@ -127,7 +127,7 @@ def test_many_arms_are_spread_over_tables_that_fit_a_page(arms: int, widths: lis
 
 
 def test_the_best_without_access_is_the_highest_that_is_known() -> None:
-    rebuilt, disclosed, _ = example().inquiries
+    rebuilt, disclosed, *_ = example().inquiries
     assert findings.best_baseline(disclosed) is None
     found = findings.best_baseline(rebuilt)
     assert found is not None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import markdown, text
+from reports import markdown, text, wording
 from reports.html import render
 from reports.record import Picture, Record, to_json
 from tests.reports.example import empty, example
@@ -226,6 +226,24 @@ def test_what_was_rebuilt_stands_beside_what_needs_no_access() -> None:
     for words in ("0.710", "prior only", "0.520", "one to one", "disclosed by the protocol", "12,000"):
         assert words in section
     assert "not tested: not in the plan" in section
+
+
+def test_what_a_claim_leaves_stands_under_what_was_found_and_a_contradiction_is_said_twice() -> None:
+    page = render(example())
+    section = page.split('id="inquiries"')[1].split("</section>")[0]
+    assert "under its claim at most 73.1 % could be identified" in section
+    assert "no bound: the claim leaves out: set of labels of each client" in section
+    assert wording.CEILING in section
+    for part in (section, page.split('id="dp"')[1].split("</section>")[0]):
+        assert "the claim and the measurement contradict each other" in part
+        assert "at least 95.0 % identified, 73.1 % allowed" in part
+
+
+def test_without_a_claim_nothing_is_said_of_one() -> None:
+    record = example().model_copy(update={"inquiries": example().inquiries[:2]})
+    section = render(record).split('id="inquiries"')[1].split("</section>")[0]
+    assert "claim" not in section
+    assert "no bound" not in section
 
 
 def with_pictures() -> Record:

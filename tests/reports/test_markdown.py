@@ -37,6 +37,14 @@ def test_all_parts_are_there() -> None:
     assert FINDINGS.findall(text) == []
 
 
+def test_what_was_rebuilt_is_there_with_what_a_claim_leaves_to_it() -> None:
+    section = render(example()).split("#### Rebuilt records")[1].split("####")[0]
+    assert "under its claim at most 73.1 % could be identified" in section
+    assert "no bound: the claim leaves out" in section
+    assert section.count("contradict each other") == 1
+    assert "No attack rebuilt records." in render(empty())
+
+
 def test_an_empty_record_says_that_nothing_was_evaluated() -> None:
     text = render(empty())
     assert "supports no conclusion" in text

@@ -73,3 +73,13 @@ def test_only_separate_intervals_are_called_different(ours: float, relation: str
 def test_nothing_evaluated_is_never_worded_as_a_verdict() -> None:
     summary = example().summary.model_copy(update={"verdict": "PASS", "exit_code": 5})
     assert wording.overall(summary) == wording.NOTHING
+
+
+def test_a_claim_that_bounds_next_to_nothing_is_not_quoted_as_a_bound() -> None:
+    row = example().inquiries[0]
+    said = [wording.ceiling(row.model_copy(update={"ceiling": x})) for x in (None, 0.5313, 0.99999)]
+    assert said == [
+        "",
+        "under its claim at most 53.1 % could be identified",
+        "its claim bounds next to nothing",
+    ]
