@@ -13,20 +13,24 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attacks.interface import Floats, Reconstruction
+from audits.examination_likeness import Beside, between, in_features, in_pixels, of_classes
 from audits.examined import Examined, Measure, Pointed
 from audits.identification import Identified, Lineup, identification, nearest_is_member, one_to_one
 from audits.inquiry import Inquiry
-from audits.property_game import mean_error
+from audits.probe import MODEL
 from audits.reading import Arrays, reconstruction_of
 from audits.reconstruction_baselines import class_means, prior_only, public_neighbours
-from audits.reconstruction_measures import l2, psnr
+from audits.reconstruction_measures import l2
 from audits.setting import Setting
+from audits.setting_judge import judge_of
 from privfed.records import Records
 from reports.record import Estimate
 
-MEAN_PSNR = "psnr_to_nearest_member"
+Distances = Callable[[Tensor, Tensor], Floats]
+IN_FEATURES = "identification@1 in an independent network's features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +43,49 @@ class _Case:
 
     def lineups(self, records: Records) -> list[Lineup]:
         """Line-ups of these records in place of the rebuilt ones, whose clients they share."""
-        candidates, inside = self.setting.candidates, self.setting.members(self.federation)
-        owners, of = candidates.clients, self.rebuilt.clients
-        nobody = bool((of < 0).any()) or not len(of)
+        return self.lined_up(records.inputs, self.setting.candidates.records.inputs, l2)
+
+    def lined_up(self, ours: Tensor, theirs: Tensor, distances: Distances) -> list[Lineup]:
+        """Line-ups of what stands for reconstructions and for candidates, by a distance of every pair."""
+        owners, of = self.setting.candidates.clients, self.rebuilt.clients
+        inside, nobody = self.setting.members(self.federation), self._of_nobody
         groups = [torch.ones_like(owners, dtype=torch.bool)] if nobody else self._held(owners)
         mine = [torch.ones_like(of, dtype=torch.bool)] if nobody else self._held(of)
         return [
-            Lineup(l2(records.inputs[m], candidates.records.inputs[g]), inside[g].numpy())
+            Lineup(distances(ours[m], theirs[g]), inside[g].numpy())
             for g, m in zip(groups, mine, strict=True)
         ]
 
-    def _held(self, clients: torch.Tensor) -> list[torch.Tensor]:
+    @property
+    def _of_nobody(self) -> bool:
+        return bool((self.rebuilt.clients < 0).any()) or not len(self.rebuilt.clients)
+
+    def _held(self, clients: Tensor) -> list[Tensor]:
         return [clients == k for k in range(self.setting.clients)]
 
     @property
-    def nearest_member(self) -> Floats:
-        """PSNR of each rebuilt image to the nearest member of its client, decibels; finite."""
-        inputs = self.setting.candidates.records.inputs
-        inside, owners = self.setting.members(self.federation), self.setting.candidates.clients
-        decibels = psnr(self.rebuilt.records.inputs, inputs)
-        theirs = (self.rebuilt.clients[:, None] < 0) | (self.rebuilt.clients[:, None] == owners[None])
-        allowed = (theirs & inside[None]).numpy()
-        best = np.where(allowed, decibels, -np.inf).max(axis=1, initial=-np.inf)
-        found: Floats = np.minimum(best[best > -np.inf], _BEST)
+    def named(self) -> Floats:
+        """Whether the nearest candidate of each reconstruction is a member, in their own order."""
+        of = self.rebuilt.clients
+        order = (
+            torch.arange(len(of))
+            if self._of_nobody
+            else torch.cat([m.nonzero()[:, 0] for m in self._held(of)])
+        )
+        found = np.full(len(of), np.nan)
+        found[order.numpy()] = np.concatenate(
+            [nearest_is_member(x) for x in self.lineups(self.rebuilt.records)]
+        )
         return found
 
-
-_BEST = 100.0
-"""Decibels at which two images count as the same; keeps a mean finite."""
+    @property
+    def beside(self) -> Beside:
+        """What was rebuilt beside the members of its client, of any client where it is nobody's."""
+        inside, owners = self.setting.members(self.federation), self.setting.candidates.clients
+        of = self.rebuilt.clients[:, None]
+        theirs = ((of < 0) | (of == owners[None])) & inside[None]
+        inputs = self.rebuilt.records.inputs.clamp(-1, 1)
+        return Beside(inputs, self.setting.candidates.records.inputs, theirs.numpy())
 
 
 def records(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Setting) -> Examined:
@@ -80,7 +99,7 @@ def records(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Sett
     }
     images = setting.candidates.records.inputs.ndim == 4
     if images and any(len(c.rebuilt.records) for c in cases):
-        details["PSNR to the nearest member, dB"] = partial(_mean_psnr, [c.nearest_member for c in cases])
+        details |= _likeness(inquiry, cases, setting)
     return Examined(
         inquiry,
         partial(_clustered, look),
@@ -91,6 +110,22 @@ def records(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Sett
         len(known),
         pointed=_pointed(lineups),
     )
+
+
+def _likeness(inquiry: Inquiry, cases: Sequence[_Case], setting: Setting) -> dict[str, Measure]:
+    """Figures of images, and what an independent network says of them where there can be one."""
+    found = [c.beside for c in cases]
+    details, judge = in_pixels(found), judge_of(setting)
+    if judge is None:
+        return details
+    candidates = judge.features(setting.candidates.records.inputs)
+    seen = [(judge.features(b.rebuilt), candidates) for b in found]
+    lineups = [c.lined_up(*pair, between) for c, pair in zip(cases, seen, strict=True)]
+    details |= in_features(found, seen)
+    details[IN_FEATURES] = partial(_clustered, partial(_identified, lineups))
+    if inquiry.observer == MODEL:
+        details |= of_classes([c.rebuilt.records for c in cases], [c.named for c in cases], judge)
+    return details
 
 
 def _pointed(federations: Sequence[Sequence[Lineup]]) -> Pointed | None:
@@ -145,12 +180,3 @@ def _clustered(look: Callable[[float], Identified], level: float) -> Estimate:
 
 def _exact(look: Callable[[float], Identified], level: float) -> Estimate:
     return look(level).exact
-
-
-def _mean_psnr(decibels: Sequence[Floats], level: float) -> Estimate:
-    """Mean over federations of the mean over reconstructions, with the usual two-way bounds."""
-    most = max(len(d) for d in decibels)
-    rows = np.full((len(decibels), most), np.nan)
-    for row, d in zip(rows, decibels, strict=True):
-        row[: len(d)] = d.clip(0, _BEST)
-    return mean_error(rows, _BEST, level, MEAN_PSNR)

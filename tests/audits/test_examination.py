@@ -29,6 +29,11 @@ from tests.audits.null_games import null_settings
 CLIENTS, N, COUNT = 2, 80, 6
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVFED_CACHE", str(tmp_path))
+
+
 @dataclass(frozen=True)
 class Rebuilds:
     """Hands back whatever it is made with."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +17,11 @@ from audits.pictures import MOST, pictures, png
 from audits.setting import Setting
 from privfed.records import Records
 from tests.audits.test_examination import COUNT, Infers, Rebuilds, asked, played, rebuilt, setting
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVFED_CACHE", str(tmp_path))
 
 
 def decoded(code: str) -> list[object]:
