@@ -11,12 +11,15 @@ from attacks.latent_labels import LatentLabels
 from attacks.loki import Loki
 from attacks.model_inversion import MiFace, PlugAndPlay
 from attacks.prior_inversion import PriorInversion
+from attacks.pseudo_label_inversion import PseudoLabelInversion
+from attacks.released_records import ReleasedRecords
 from attacks.source_inference import ClientConfidence
 from attacks.trap_weights import TrapWeights
 from attacks.update_inversion import UpdateInversion
 from attacks.warm_inversion import WarmInversion
 from audits.inquiry import Inquiry
-from audits.probe import MALICIOUS, MODEL, SERVER
+from audits.inquiry_list_clients import of_clients
+from audits.probe import GENERATOR, MALICIOUS, MODEL, SERVER, SYNTHETIC
 
 RECORDS = 8
 """Records an inversion rebuilds of each client."""
@@ -28,6 +31,7 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
     """All of them, whatever the scope."""
     surrogate = UpdateInversion(simulate="surrogate", records=RECORDS, epochs=20, batch=32, local_lr=0.1)
     prior, warm = PriorInversion(records=RECORDS), WarmInversion(local_steps=5)
+    guided = PseudoLabelInversion()
     return (
         Inquiry("label inference", LabelInference(), SERVER, UPDATE, "labels"),
         Inquiry("labels disclosed", DisclosedLabels(), SERVER, "label sets", "labels", disclosed=True),
@@ -46,4 +50,21 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
         Inquiry("label fishing", LabelFishing(), MALICIOUS, CRAFTED, "labels"),
         Inquiry("MIFace", MiFace(), MODEL, "released model", "records", True, False),
         Inquiry("plug and play", PlugAndPlay(), MODEL, "released model", "records", True, False),
+        Inquiry("pseudo-label guided inversion", guided, MODEL, "released model", "records", True, False),
+        *_as_released(),
+        *of_clients(),
+    )
+
+
+def _as_released() -> tuple[Inquiry, ...]:
+    """Whom generated records show as they stand: images, or embedded sentences."""
+    distilled, bank = ReleasedRecords("client_images"), ReleasedRecords("bank")
+    samples = ReleasedRecords("generator")
+    return (
+        Inquiry(
+            "synthetic records as they are", ReleasedRecords(), SYNTHETIC, "released synthetic set", "records"
+        ),
+        Inquiry("distilled records as they are", distilled, SERVER, "client images", "records"),
+        Inquiry("generated bank as it is", bank, SERVER, "generated bank", "records"),
+        Inquiry("generator samples", samples, GENERATOR, "released generator", "records"),
     )

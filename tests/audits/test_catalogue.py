@@ -21,7 +21,13 @@ EXPECTED = {
     },
     "defenses": {"dp_sgd"},
     "deviations": {"ascent", "imprint", "isolation"},
-    "inquiries": {"gradient_inversion", "label_inference", "mi_face"},
+    "inquiries": {
+        "gradient_inversion",
+        "label_inference",
+        "mi_face",
+        "pseudo_label_inversion",
+        "released_records",
+    },
     "pipelines": {
         "ditto",
         "fedavg",
