@@ -57,7 +57,7 @@ def test_no_two_of_one_observer_share_a_name() -> None:
 def test_released_records_are_looked_at_in_every_audit_of_records(name: str, observer: str) -> None:
     assert listed(name).observer.label == observer
     for modality in ("images", "text"):
-        assert listed(name) in inquiries(Scope(modality))  # type: ignore[arg-type]
+        assert listed(name) in inquiries(Scope(modality))
 
 
 def test_guided_inversion_is_of_images_and_of_the_full_suite() -> None:
