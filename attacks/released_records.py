@@ -38,13 +38,14 @@ class ReleasedRecords:
     Attributes:
         artefact: name of the synthetic releases, or else of the generators.
         most: records handed out of each client, or of all where nobody knows whose they are; labels get the
-            same number each, and those that get one more are drawn.
+            same number each, and those that get one more are drawn. A one-to-one matching of as many as there
+            are candidates names everybody.
         draws: samples of each label, of a generator.
     """
 
     artefact: str = "synthetic"
-    most: int = 40
-    draws: int = 4
+    most: int = 20
+    draws: int = 2
 
     def __post_init__(self) -> None:
         check_positive(self, "most", "draws")
