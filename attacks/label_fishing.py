@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.optimize import least_squares
+from scipy.special import softmax
 from torch import Tensor
 
 from attacks._imprint import BIAS, check_fits, crafted_rounds, fits, knowledge
@@ -24,6 +25,8 @@ from privfed.release import View
 
 if TYPE_CHECKING:
     from privfed.deviation import Turn
+
+SLACK = 0.02  # by which shares read off one step may leave [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class LabelFishing:
     Attributes:
         height: of the unit; lr x height^2 should stay well below 4, or training swings.
         local_lr: learning rate of the clients.
-        local_steps: steps of theirs in a round, taken as full-batch steps.
+        local_steps: steps of theirs in a round, taken as full-batch steps. With 1, a column that no shares
+            leave in one step was written by many: it is then read as where training has settled.
     """
 
     height: float = 3.0
@@ -103,7 +107,11 @@ class LabelFishing:
         Args:
             column: of the client's own unit, which starts at 0.
         """
-        guess = np.clip(1 / len(column) + column / (self.local_lr * self.height * self.local_steps), 0, 1)
+        linear = 1 / len(column) + column / (self.local_lr * self.height * self.local_steps)
+        if self.local_steps == 1 and (linear.min() < -SLACK or linear.max() > 1 + SLACK):
+            settled: Floats = softmax(column * (self.height**2 + 1) / self.height)
+            return settled
+        guess = np.clip(linear, 0, 1)
         guess = guess / guess.sum() if guess.sum() > 0 else np.full(len(column), 1 / len(column))
         if self.local_steps == 1:
             return guess

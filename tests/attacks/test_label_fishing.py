@@ -77,6 +77,15 @@ def test_training_of_a_constant_predictor_is_inverted(steps: int) -> None:
     np.testing.assert_allclose(attack.shares(attack._trained(shares)), shares, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [20, 80])
+def test_many_steps_are_noticed_where_one_was_assumed(steps: int) -> None:
+    """Shares below a uniform guess must not be taken for none."""
+    truth = np.array([0.0, 0.05, 0.6, 0.3, 0.0, 0.05])
+    found = LabelFishing().shares(LabelFishing(local_steps=steps)._trained(truth))
+    assert found[truth > 0].min() > found[truth == 0].max()
+    assert np.abs(found - truth).sum() < 0.15
+
+
 def test_single_updates_do_as_well_and_rounds_are_averaged() -> None:
     own, models = data(16), sent()
     releases = []
