@@ -101,7 +101,7 @@ def _section(played: Played) -> list[str]:
             f"{plan.federations} federations an arm, each in turn the target and all others its references; "
             f"{units.count - canaries} {PLURALS[units.kind]}{beside}, in or out by a fair coin. "
             f"Training took {played.seconds / 60:.1f} CPU min; this run, with what was kept, "
-            f"{played.wall / 60:.1f} min.",
+            f"{played.wall / 60:.1f} min." + _left_out(plan.leave_out),
             "### The strongest attack of each observer, and the simplest",
             comparison(mine, LEVEL),
             *(f"### {title}\n\n{table}" for title, table in rows(mine, LEVEL)),
@@ -111,6 +111,10 @@ def _section(played: Played) -> list[str]:
             summary(mine, LEVEL),
         ]
     return found
+
+
+def _left_out(names: Sequence[str]) -> str:
+    return f" Left out by the plan: {', '.join(names)}." if names else ""
 
 
 def _played(name: str, given: argparse.Namespace, root: Path, console: Console) -> Played:
