@@ -34,6 +34,9 @@ FARTHEST = 2.0
 COPIED = 0.5
 """Ratio of distances to the nearest and the second nearest member below which an image counts as a copy."""
 
+_BLOCK = 16
+"""Images that `ssim` compares pair by pair to read the pairs wanted: one call each costs more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Beside:
@@ -57,13 +60,13 @@ class Beside:
     @property
     def structure(self) -> Floats:
         """SSIM of each to the member that is nearest by Euclidean distance, shape (m,)."""
-        distances = np.where(self.theirs, l2(self.rebuilt, self.candidates), np.inf)
+        distances = l2(self.rebuilt, self.candidates)
+        distances = np.where(self.theirs & ~np.isnan(distances), distances, np.inf)
         found = np.full(len(distances), np.nan)
-        known = np.isfinite(distances).any(axis=1)
-        nearest = np.where(known, np.where(np.isnan(distances), np.inf, distances).argmin(axis=1), -1)
-        for j in np.unique(nearest[known]):
-            at = np.flatnonzero(nearest == j)
-            found[at] = ssim(self.rebuilt[torch.from_numpy(at)], self.candidates[j : j + 1])[:, 0]
+        known = np.flatnonzero(np.isfinite(distances).any(axis=1))
+        for at in np.split(known, range(_BLOCK, len(known), _BLOCK)):
+            nearest = self.candidates[torch.from_numpy(distances[at].argmin(axis=1))]
+            found[at] = np.diag(ssim(self.rebuilt[torch.from_numpy(at)], nearest))
         return found
 
     @property

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from audits.examination import Examined, examine
+from audits.examination_likeness import Beside
 from audits.examination_records import IN_FEATURES
 from audits.game import members_of
 from audits.inquiry import Inquiry
 from audits.probe import MODEL
+from audits.reconstruction_measures import ssim
 from audits.setting import Setting
 from audits.setting_judge import judge_of
 from privfed.nets import NetSpec
@@ -158,3 +160,18 @@ def test_images_too_small_for_a_network_have_none() -> None:
     where = setting()
     world = replace(where.world, surrogate=replace(where.world.surrogate, size=1))
     assert judge_of(replace(where, world=world)) is None
+
+
+def test_the_structure_is_that_of_the_nearest_member_pair_by_pair() -> None:
+    draw = torch.Generator().manual_seed(0)
+    made, candidates = (torch.rand(n, 1, 8, 8, generator=draw) * 2 - 1 for n in (37, 50))
+    theirs = np.random.default_rng(0).random((37, 50)) < 0.5
+    theirs[3] = False
+    found = Beside(made, candidates, theirs).structure
+    for i, (x, allowed) in enumerate(zip(made, theirs, strict=True)):
+        if not allowed.any():
+            assert np.isnan(found[i])
+            continue
+        own = candidates[torch.from_numpy(allowed)]
+        nearest = own[int((own - x).square().sum((1, 2, 3)).argmin())]
+        assert found[i] == pytest.approx(float(ssim(x[None], nearest[None])[0, 0]))
