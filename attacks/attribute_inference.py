@@ -9,7 +9,6 @@ less accuracy on non-members, and the excess on members over the imputation (`au
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,34 +22,14 @@ from attacks._head_movements import labelled
 from attacks._models import Artefact, check_artefact, released
 from attacks._references import known_mean
 from attacks._releases import owner, weights, with_head
-from attacks.interface import Floats, Known
-from privfed.nets import NetSpec
+from attacks.interface import Attribute, Floats, Known
+from privfed.nets import NetSpec, Params
 from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
 from privfed.training import predict
 
 _ITERATIONS = 1000
-
-
-class Attribute(Protocol):
-    """Something about a record that is hidden while all else is known; a frozen value."""
-
-    def truth(self, records: Records, known: Records) -> Tensor:
-        """Value of each record, int64, shape (n,), from 0; `known` fixes where values begin and end."""
-        ...
-
-    def visible(self, records: Records, classes: int) -> Tensor:
-        """All else, flat, shape (n, d): must not depend on the hidden value."""
-        ...
-
-    def completed(self, records: Records, value: int, known: Records) -> Records:
-        """The records with the attribute set to `value`, whatever it was."""
-        ...
-
-    def values(self, classes: int) -> int:
-        """How many values there are."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +131,7 @@ class AttributeInference:
         scores = np.full((len(models), len(records), len(options)), np.nan)
         for m, release in enumerate(models):
             mine = clients == owner(release) if of_client else torch.ones_like(clients, dtype=torch.bool)
-            params = weights(release, spec)
-            for a, option in enumerate(options):
-                asked = option.take(mine)
-                logits = predict(spec, params, asked.inputs).double()
-                scores[m, mine.numpy(), a] = -F.cross_entropy(logits, asked.labels, reduction="none").numpy()
+            scores[m, mine.numpy()] = _log_probabilities(spec, weights(release, spec), options, mine)
         return known_mean(scores, 0)
 
 
@@ -182,6 +157,12 @@ def imputed(attribute: Attribute, records: Records, known: Known, spec: NetSpec)
     return chances
 
 
+def true_values(attribute: Attribute, records: Records, known: Known, spec: NetSpec) -> NDArray[np.int64]:
+    """The truth: value of each record, shape (n,), with the attacker's records to say where values begin."""
+    values: NDArray[np.int64] = attribute.truth(records, labelled(known, spec.classes)).numpy()
+    return values
+
+
 def right(scores: Floats, truth: NDArray[np.int64]) -> Floats:
     """1 where the best score is that of the true value, 0 where not, NaN where nothing is known, shape (n,).
 
@@ -190,6 +171,19 @@ def right(scores: Floats, truth: NDArray[np.int64]) -> Floats:
     best = scores == np.max(scores, axis=1, keepdims=True)
     hit = best[np.arange(len(truth)), truth] / np.maximum(best.sum(axis=1), 1)
     return np.where(np.isnan(scores).any(axis=1), np.nan, hit)
+
+
+def _log_probabilities(spec: NetSpec, params: Params, options: list[Records], mine: Tensor) -> Floats:
+    """Of the label of each record that is `mine`, with each value of the attribute, shape (n, values)."""
+    asked = answers = torch.empty(0)
+    columns = []
+    for option in options:
+        if option.inputs is not asked:  # a hidden label changes no input
+            asked = option.inputs
+            answers = predict(spec, params, asked[mine]).double().log_softmax(1)
+        columns.append(answers.gather(1, option.labels[mine].unsqueeze(1)))
+    found: Floats = torch.cat(columns, 1).numpy()
+    return found
 
 
 def _corner(inputs: Tensor) -> Tensor:

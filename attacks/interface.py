@@ -163,3 +163,42 @@ class PropertyAttack(Protocol):
     def infer(self, view: View, known: Known, stream: Stream) -> Inference | None:
         """One row a client, of a width that does not depend on the federation; None with nothing to read."""
         ...
+
+
+class Attribute(Protocol):
+    """Something about a record that is hidden while all else is known; a frozen value."""
+
+    def truth(self, records: Records, known: Records) -> torch.Tensor:
+        """Value of each record, int64, shape (n,), from 0; `known` fixes where values begin and end."""
+        ...
+
+    def visible(self, records: Records, classes: int) -> torch.Tensor:
+        """All else, flat, shape (n, d): must not depend on the hidden value."""
+        ...
+
+    def completed(self, records: Records, value: int, known: Records) -> Records:
+        """The records with the attribute set to `value`, whatever it was."""
+        ...
+
+    def values(self, classes: int) -> int:
+        """How many values there are."""
+        ...
+
+
+@runtime_checkable
+class AttributeAttack(Protocol):
+    """Fills in what is hidden of known records; a frozen value, its fields are its knobs."""
+
+    @property
+    def attribute(self) -> Attribute:
+        """What is hidden."""
+        ...
+
+    def guess(
+        self, view: View, records: Records, clients: torch.Tensor, known: Known, stream: Stream
+    ) -> Floats | None:
+        """A score of each value for each record, shape (n, values), higher = more likely, NaN where unknown.
+
+        `clients` says whose each record may be, int64, shape (n,). None when the view holds nothing to ask.
+        """
+        ...

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from privfed.records import Records
 from privfed.release import View
 from privfed.training import predict
 
-_Read = Callable[[NetSpec, HeadMovement, list[Records]], Floats]
+_Read = Callable[[NetSpec, HeadMovement, list[Tensor], list[Records]], Floats]
 _STRENGTHS = np.logspace(-2, 4, 13)
 
 
@@ -40,6 +40,16 @@ class Property(Protocol):
 
     def holds(self, records: Records, public: Records) -> Tensor:
         """Bool, shape (n,); `public` is what anybody may compare with."""
+        ...
+
+
+@runtime_checkable
+class OfProperty(Protocol):
+    """An attack that asks after one property of records."""
+
+    @property
+    def property(self) -> Property:
+        """Asked after; the shares of the records that have it are the truth."""
         ...
 
 
@@ -86,13 +96,13 @@ class PropertyInference:
     def infer(self, view: View, known: Known, stream: Stream) -> Inference | None:
         """Numbers of each client; None without movements, or known records on both sides of the property."""
 
-        def read(spec: NetSpec, movement: HeadMovement, sides: list[Records]) -> Floats:
+        def read(spec: NetSpec, movement: HeadMovement, before: list[Tensor], sides: list[Records]) -> Floats:
             moved = change(spec, movement, bias_only=False).reshape(spec.classes, -1)
             half = {k: torch.lerp(t, movement.end[k], 0.5) for k, t in movement.start.items()}
             shifts = [
-                _mean_probability(spec, p, s) - _mean_probability(spec, movement.start, s)
+                _mean_probability(predict(spec, p, s.inputs)) - _mean_probability(logits)
                 for p in (movement.end, half)
-                for s in sides
+                for s, logits in zip(sides, before, strict=True)
             ]
             return np.concatenate([moved[:, -1], np.linalg.norm(moved[:, :-1], axis=1), *shifts])
 
@@ -114,8 +124,11 @@ class PropertyLossTest:
     def infer(self, view: View, known: Known, stream: Stream) -> Inference | None:
         """One number a client; None without movements, or known records on both sides of the property."""
 
-        def read(spec: NetSpec, movement: HeadMovement, sides: list[Records]) -> Floats:
-            fell = [_loss(spec, movement.start, s) - _loss(spec, movement.end, s) for s in sides]
+        def read(spec: NetSpec, movement: HeadMovement, before: list[Tensor], sides: list[Records]) -> Floats:
+            fell = [
+                _loss(logits, s) - _loss(predict(spec, movement.end, s.inputs), s)
+                for s, logits in zip(sides, before, strict=True)
+            ]
             return np.array([fell[0] - fell[1]])
 
         return _each_client(view, known, self.property, read, per_class=0)
@@ -195,7 +208,10 @@ def true_shares(clients: Sequence[Records], asked: Property, public: Records) ->
 
 
 def _each_client(view: View, known: Known, asked: Property, read: _Read, per_class: int) -> Inference | None:
-    """What `read` says of each movement, averaged over rounds; so many numbers a class, or 1 in all."""
+    """What `read` says of each movement, averaged over rounds; so many numbers a class, or 1 in all.
+
+    It is given the logits on both sides at the start, which clients that began alike share.
+    """
     found = head_movements(view)
     if found is None:
         return None
@@ -207,18 +223,32 @@ def _each_client(view: View, known: Known, asked: Property, read: _Read, per_cla
         return None
     rows = np.full((1 + max(m.client for m in movements), per_class * spec.classes or 1), np.nan)
     moved = [m for m in movements if change(spec, m, bias_only=False).any()]
+    said = [read(spec, m, b, sides) for m, b in zip(moved, _at_start(spec, moved, sides), strict=True)]
     for client in sorted({m.client for m in moved}):
-        rows[client] = np.mean([read(spec, m, sides) for m in moved if m.client == client], axis=0)
+        rows[client] = np.mean([s for m, s in zip(moved, said, strict=True) if m.client == client], axis=0)
     return Inference(rows)
 
 
-def _mean_probability(spec: NetSpec, params: Params, records: Records) -> Floats:
-    mean: Floats = predict(spec, params, records.inputs).double().softmax(1).mean(0).numpy()
+def _at_start(spec: NetSpec, movements: list[HeadMovement], sides: list[Records]) -> list[list[Tensor]]:
+    found: list[list[Tensor]] = []
+    for m in movements:
+        same = (f for f, earlier in zip(found, movements, strict=False) if _equal(earlier.start, m.start))
+        known = next(same, None)
+        found.append([predict(spec, m.start, s.inputs) for s in sides] if known is None else known)
+    return found
+
+
+def _equal(one: Params, other: Params) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _mean_probability(logits: Tensor) -> Floats:
+    mean: Floats = logits.double().softmax(1).mean(0).numpy()
     return mean
 
 
-def _loss(spec: NetSpec, params: Params, records: Records) -> float:
-    return float(F.cross_entropy(predict(spec, params, records.inputs).double(), records.labels))
+def _loss(logits: Tensor, records: Records) -> float:
+    return float(F.cross_entropy(logits.double(), records.labels))
 
 
 def _regressed(features: Floats, shares: Floats, asked: Floats) -> float:

@@ -217,7 +217,7 @@ def _inquiry_row(finding: Finding, inquiry: Inquiry, **fields: object) -> Inquir
         "artefact": inquiry.artefact,
         "sought": inquiry.sought,
         "disclosed": inquiry.disclosed,
-        "taxonomy": RECONSTRUCTION if inquiry.sought == "records" else PROPERTY,
+        "taxonomy": RECONSTRUCTION if inquiry.sought in ("records", "attribute") else PROPERTY,
     }
     return Inquired.model_validate(known | fields)
 
@@ -298,8 +298,8 @@ def limitations(findings: Sequence[Finding]) -> tuple[str, ...]:
         "Leakage against accuracy shows the strongest of several attacks for each observer. It pays "
         "for the choice: the value is taken on federations that did not choose it, and the bounds hold "
         "for all attacks that were tried.",
-        "What asks for the data themselves was asked of the first federations alone, and inverts only as far "
-        "as the suite that was run goes.",
+        "What rebuilds records, or names labels or the client that holds a record, was asked of the first "
+        "federations alone, and inverts only as far as the suite that was run goes.",
     )
 
 

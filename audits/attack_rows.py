@@ -10,12 +10,12 @@ from audits.leakage_order import auc_difference, leakage_order
 from audits.pooled_tpr import pooled_tpr
 from audits.strongest import strongest
 from reports.record import Estimate
+from reports.wording import SOUGHT
 
 FPRS = (0.01, 0.001)
 PLAIN = ("loss threshold", "nearest neighbour", "generator search")
 """The simplest attack of an observer: the first of these that it can run."""
 NOTHING = "–"
-MEASURES = {"labels": "labels held, AUC", "source": "client named", "records": "identification@1"}
 
 
 def rows(findings: Sequence[Finding], level: float) -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ def inferred(findings: Sequence[Finding], level: float) -> str:
         [
             f.arm.title,
             x.inquiry.name + (" (disclosed by the protocol)" if x.inquiry.disclosed else ""),
-            MEASURES[x.inquiry.sought],
+            SOUGHT[x.inquiry.sought],
             f"error: {x.crashed}" if x.measure is None else interval(x.measure(level)),
             f"{x.chance:.3f}",
             str(x.asked),

@@ -15,6 +15,7 @@ import torch
 from joblib import Parallel, delayed
 
 from audits import controls, store
+from audits.asking import asking, read_back
 from audits.assemble import (
     LEVEL,
     arm_rows,
@@ -33,7 +34,7 @@ from audits.evidence import Evidence, decoy, gather
 from audits.examination import Examined, examine
 from audits.finding import Finding, with_ceilings
 from audits.formal import dp_cards
-from audits.game import Job, jobs_of, play, read_back
+from audits.game import Job, jobs_of, play
 from audits.inquiry import Inquiry, Sought
 from audits.judging import Judged, judge_all
 from audits.leakage_order import leakage_order
@@ -131,7 +132,7 @@ def measure(
     steps.preparing()
     settings = _prepare_all(request)
     work = {
-        (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root, asked)
+        (s.id, a.id): asking(jobs_of(s, a, ready.plan.federations, selected, root, asked), asked)
         for s in settings
         for a in ready.arms
         if a.runs_in(s.id)

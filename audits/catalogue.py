@@ -12,7 +12,7 @@ from typing import Any
 KINDS = {
     "attacks": ("attacks", ("score", "observation")),
     "defenses": ("defenses", ("adapt",), ("train",), ("uplink",), ("aggregate",), ("release",)),
-    "inquiries": ("attacks", ("reconstruct",), ("infer",)),
+    "inquiries": ("attacks", ("reconstruct",), ("infer",), ("guess",)),
     "deviations": ("attacks", ("send",)),
     "pipelines": ("privfed.pipelines", ("client_round", "server_round")),
 }

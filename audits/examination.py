@@ -12,6 +12,7 @@ import numpy as np
 
 from attacks.interface import Bools, Floats
 from attacks.source_inference import guess
+from audits.examination_clients import attributes, properties
 from audits.examination_records import records
 from audits.examined import Examined, Measure
 from audits.game import Played, members_of, read_key
@@ -108,4 +109,6 @@ _LOOK: dict[Sought, Callable[[Inquiry, Sequence[tuple[int, Arrays]], Setting], E
     "records": records,
     "labels": _labels,
     "source": _source,
+    "property": properties,
+    "attribute": attributes,
 }

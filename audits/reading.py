@@ -9,7 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from attacks.interface import (
+    Attribute,
+    AttributeAttack,
     Candidates,
+    Floats,
     Inference,
     Known,
     Observation,
@@ -22,7 +25,7 @@ from privfed.randomness import Stream
 from privfed.records import Records
 from privfed.release import View
 
-Reader = Observation | ReconstructionAttack | PropertyAttack
+Reader = Observation | ReconstructionAttack | PropertyAttack | AttributeAttack
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -30,7 +33,7 @@ def read(reader: Reader, view: View, candidates: Candidates, stream: Stream) -> 
     """What a reader finds in a view; None where there is nothing to read.
 
     An observation is handed the candidates. What asks for the data themselves is not: it gets what
-    everybody knows.
+    everybody knows. What asks for a hidden attribute gets the candidates without it.
     """
     if isinstance(reader, Observation):
         signals = reader.extract(view, candidates, stream)
@@ -39,6 +42,9 @@ def read(reader: Reader, view: View, candidates: Candidates, stream: Stream) -> 
     if isinstance(reader, ReconstructionAttack):
         found = reader.reconstruct(view, known, stream)
         return None if found is None else _of_reconstruction(found)
+    if isinstance(reader, AttributeAttack):
+        scores = reader.guess(view, _without(reader.attribute, candidates), candidates.clients, known, stream)
+        return None if scores is None else {"scores": scores}
     inferred = reader.infer(view, known, stream)
     return None if inferred is None else {"values": inferred.values}
 
@@ -60,6 +66,16 @@ def reconstruction_of(arrays: Arrays) -> Reconstruction:
 def inference_of(arrays: Arrays) -> Inference:
     """The inference kept in these arrays; KeyError where they are none."""
     return Inference(arrays["values"])
+
+
+def scores_of(arrays: Arrays) -> Floats:
+    """The scores of values kept in these arrays; KeyError where they are none."""
+    return arrays["scores"]
+
+
+def _without(attribute: Attribute, candidates: Candidates) -> Records:
+    """The candidates with one and the same value in place of each one's own."""
+    return attribute.completed(candidates.records, 0, candidates.population)
 
 
 def _of_signals(signals: Signals) -> Arrays:

@@ -38,7 +38,9 @@ class Inquired(Part):
         sought: "records" = `estimate` is identification@1, the share of reconstructions whose nearest
             candidate of the same client is a member; "labels" = it is the probability that a label some
             client holds scores above one that some client lacks; "source" = it is the share of members of
-            which the client that holds them is named.
+            which the client that holds them is named; "property" = R^2 of the shares of clients' records
+            with a property, against the mean share of other clients; "attribute" = how much oftener what
+            is hidden of a record is filled in rightly of members than of non-members.
         chance: what knowing nothing reaches.
         baselines: the same measure of what needs no access, by name.
         details: further figures by name.
@@ -57,7 +59,7 @@ class Inquired(Part):
     configuration: str = ""
     observer: str
     artefact: str
-    sought: Literal["records", "labels", "source"]
+    sought: Literal["records", "labels", "source", "property", "attribute"]
     status: Literal["run", "not applicable", "not tested", "error"]
     reason: str = ""
     estimate: Estimate | None = None

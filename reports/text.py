@@ -11,6 +11,13 @@ from reports.record import Estimate, Limit
 # Formatting characters that reorder what a reader sees: a name could show as another one.
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NONE = "–"
+_METRICS = {
+    "auc": "AUC",
+    "tpr_at_fpr": "TPR at FPR",
+    "formal_epsilon": "formal epsilon",
+    "r_squared": "R² of shares",
+    "attribute_advantage": "advantage on a hidden detail",
+}
 
 
 def printable(text: str) -> str:
@@ -111,7 +118,7 @@ def metric(name: str, params: Mapping[str, float]) -> str:
     """
     if name == "tpr_at_fpr" and "fpr" in params:
         return f"TPR at FPR {percent(params['fpr'])}"
-    words = {"auc": "AUC", "tpr_at_fpr": "TPR at FPR", "formal_epsilon": "formal epsilon"}.get(name, name)
+    words = _METRICS.get(name, name)
     given = ", ".join(f"{key} = {plain(value)}" for key, value in params.items())
     return f"{words} ({given})" if given else words
 

@@ -288,5 +288,22 @@ SOUGHT = {
     "records": "identification@1",
     "labels": "labels held, AUC",
     "source": "client named",
+    "property": "shares of a property, R²",
+    "attribute": "hidden detail, advantage",
 }
 """What is measured of an attack that asks for the data themselves."""
+
+SOUGHT_MEANINGS = {
+    "records": "The share of rebuilt records that look most like one that was used, among the records of the "
+    "same client that were used and those that were not.",
+    "labels": "How often a label that a client holds ranks above one that a client lacks; 0.5 is guessing.",
+    "source": "How often the client that holds a record is named; chance is what counts of labels alone "
+    "would do.",
+    "property": "How much of the differences between clients, in the share of their records that has some "
+    "property, the attack explains: 0 is no more than the average of the other clients tells, 1 is every "
+    "share known exactly.",
+    "attribute": "How much oftener a hidden detail of a known record is filled in rightly where the record "
+    "was used than where it was not: 0 is no more than anybody could conclude about any such person, 1 is "
+    "the detail of every record used and of no other.",
+}
+"""What those figures mean, in plain words."""

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.interface import Inference, Known, PropertyAttack, Reconstruction, ReconstructionAttack
+from attacks.interface import (
+    AttributeAttack,
+    Floats,
+    Inference,
+    Known,
+    PropertyAttack,
+    Reconstruction,
+    ReconstructionAttack,
+)
 from privfed.nets import NetSpec, initial
 from privfed.randomness import Stream
 from privfed.records import Records
@@ -20,7 +28,8 @@ from tests.attacks.test_contract import discovered
 
 REBUILDS: list[type[ReconstructionAttack]] = list(discovered("reconstruct"))
 INFERS: list[type[PropertyAttack]] = list(discovered("infer"))
-EVERY: list[type[Any]] = [*REBUILDS, *INFERS]
+GUESSES: list[type[AttributeAttack]] = list(discovered("guess"))
+EVERY: list[type[Any]] = [*REBUILDS, *INFERS, *GUESSES]
 SPEC = NetSpec("mlp", channels=1, size=4, classes=3, width=8, depth=1)
 CHEAP = {
     "iterations": 3, "restarts": 1, "steps": 3, "records": 2, "samples": 8, "starts": 2, "fitting": 3
@@ -72,10 +81,12 @@ def federation() -> View:
     return view(Release(0, SERVER, CLIENTS, "weights", "surrogate", start), *updates, large, synthetic)
 
 
-def asked(attack: Any, seen: View, seed: int) -> Reconstruction | Inference | None:
+def asked(attack: Any, seen: View, seed: int) -> Reconstruction | Inference | Floats | None:
     if hasattr(attack, "reconstruct"):
         rebuilt: Reconstruction | None = attack.reconstruct(seen, known(), Stream(seed))
         return rebuilt
+    if isinstance(attack, AttributeAttack):
+        return attack.guess(seen, noise(5, 30), torch.arange(5) % 2, known(), Stream(seed))
     inferred: Inference | None = attack.infer(seen, known(), Stream(seed))
     return inferred
 
@@ -83,6 +94,7 @@ def asked(attack: Any, seen: View, seed: int) -> Reconstruction | Inference | No
 def test_the_walk_finds_them() -> None:
     assert {"AnalyticInversion", "ReleasedRecords", "MiFace", "Imprint"} <= {c.__name__ for c in REBUILDS}
     assert {"LabelInference", "PropertyInference"} <= {c.__name__ for c in INFERS}
+    assert {"AttributeInference"} <= {c.__name__ for c in GUESSES}
 
 
 @every_class
@@ -116,6 +128,10 @@ def test_the_same_seed_gives_the_same_answer_of_the_stated_form(attack: type[Any
         assert first.values.ndim == 2
         np.testing.assert_array_equal(first.values, second.values)
         return
+    if isinstance(first, np.ndarray):
+        assert first.shape == (5, attack().attribute.values(SPEC.classes))
+        np.testing.assert_array_equal(first, second)
+        return
     assert isinstance(second, Reconstruction)
     m = len(first.records)
     assert first.records.inputs.shape == (m, *SPEC.input_shape)
@@ -125,3 +141,15 @@ def test_the_same_seed_gives_the_same_answer_of_the_stated_form(attack: type[Any
     assert torch.equal(first.records.inputs, second.records.inputs)
     assert torch.equal(first.records.labels, second.records.labels)
     np.testing.assert_array_equal(first.objective, second.objective)
+
+
+@pytest.mark.parametrize("attack", GUESSES, ids=lambda c: c.__name__)
+def test_what_is_hidden_is_not_read(attack: type[AttributeAttack]) -> None:
+    guesser, records = made(attack), noise(5, 30)
+    scores = [
+        guesser.guess(federation(), r, torch.arange(5) % 2, known(), Stream(3))
+        for r in (records, *(guesser.attribute.completed(records, v, known().population) for v in (0, 1)))
+    ]
+    assert scores[0] is not None
+    for other in scores[1:]:
+        np.testing.assert_array_equal(scores[0], other)
