@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from audits import catalogue, store
 from audits.document import Document, DocumentError
 from audits.plan import ReadyPlan, packaged, read_plan, titles
-from audits.policy import Policy, lint, load_policy, packaged_policies, packaged_policy
+from audits.policy import SOUGHT, Policy, lint, load_policy, packaged_policies, packaged_policy
 from reports.record import Record, from_json, to_json
 
 if TYPE_CHECKING:
@@ -167,13 +167,15 @@ def _policy(name: str, ready: ReadyPlan) -> Document[Policy]:
 
 def _check_attacks(rules: Document[Policy], ready: ReadyPlan, dataset: Dataset) -> None:
     """Refuses rules that name an attack their observer never runs; it could not decide anything."""
-    from audits.coverage import Scope, probes
+    from audits.coverage import Scope, inquiries, probes
 
     scope = Scope(dataset.modality, ready.plan.attacks, ready.plan.unit.kind, frozenset(ready.plan.leave_out))
-    played = [p for p in probes(scope) if not p.baseline]
+    played = [("", p.observer.label, p.name) for p in probes(scope) if not p.baseline]
+    played += [(q.sought, q.observer.label, q.name) for q in inquiries(scope) if not q.disclosed]
     for index, rule in enumerate(rules.value.checks):
-        own = {p.name for p in played if p.observer.label == rule.observer}
-        known = own or {p.name for p in played}
+        of_kind = [p for p in played if p[0] == SOUGHT.get(rule.metric.name, "")]
+        own = {name for _, observer, name in of_kind if observer == rule.observer}
+        known = own or {name for _, _, name in of_kind}
         for name in rule.attack:
             if name not in known | {"any"}:
                 line = rules.line_of("checks", index, "attack")

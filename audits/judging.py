@@ -22,6 +22,11 @@ _MEANINGS = {
     "used, among those used and about as many that were not.",
     "label_inference": "How often this observer ranks a label that a client holds above one that a client "
     "lacks; 0.5 is guessing.",
+    "property_inference": "How much of the differences between clients, in the share of their records that "
+    "has some property, this observer explains; 0 is no more than the average of the other clients tells, "
+    "1 is all.",
+    "attribute_inference": "How much oftener this observer fills in a hidden detail of a known record "
+    "rightly where the record was used than where it was not; 0 is no more than anybody could conclude.",
     "formal_epsilon": "Mathematical bound on what can be learnt about one unit that the claim protects; "
     "smaller is stronger.",
     "accuracy": "Share of unseen records that the delivered model classifies rightly.",
@@ -217,7 +222,8 @@ def _doubt(row: _Row) -> str:
     names, held = list(row.usable), row.held
     if not any(name in held["positive"] for name in names):
         return "no positive control was run that shows what these attacks can find"
-    if row.rule.metric.name in SOUGHT:  # decoys are in or out by a coin: chance is known beforehand
+    # Chance is known beforehand: decoys are in or out by a coin, shares are set against those of others.
+    if row.rule.metric.name in SOUGHT:
         return ""
     if unseen := [name for name in names if name not in held.get("negative", names)]:
         return f"no negative control was run that shows {', '.join(unseen)} at chance where nothing leaks"

@@ -20,9 +20,25 @@ from audits.roc import resolvable_from
 from audits.sample_size import required_n
 from privfed.claims import max_tpr
 
-MetricName = Literal["auc", "tpr_at_fpr", "identification", "label_inference", "formal_epsilon", "accuracy"]
-SOUGHT = {"identification": "records", "label_inference": "labels"}
+MetricName = Literal[
+    "auc",
+    "tpr_at_fpr",
+    "identification",
+    "label_inference",
+    "property_inference",
+    "attribute_inference",
+    "formal_epsilon",
+    "accuracy",
+]
+SOUGHT = {
+    "identification": "records",
+    "label_inference": "labels",
+    "property_inference": "property",
+    "attribute_inference": "attribute",
+}
 """What an attack has to ask for, by the metric it is judged by."""
+AT_CHANCE = {"label_inference": 0.5, "property_inference": 0.0, "attribute_inference": 0.0}
+"""What they are where nothing leaks; identification is as frequent as members among the candidates."""
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -252,15 +268,18 @@ def _expect_limit(metric: MetricName, limit: LimitRule) -> None:
 
 def _too_few(check: CheckRule, decision: Decision, n_units: int) -> list[str]:
     """Warnings when the planned number of units cannot decide a check."""
-    if not check.observer or check.metric.name in SOUGHT:
+    if not check.observer:
         return []
     metric, limit = check.metric, check.limit.value
+    never = [f"{check.id}: limit {limit:g} is not above chance and can never be passed"]
+    if metric.name in SOUGHT:
+        return never if limit <= AT_CHANCE.get(metric.name, -1.0) else []
     if metric.fpr is not None and n_units < resolvable_from(metric.fpr):
         return [f"{check.id}: FPR {metric.fpr:g} is below 1/n: nothing is reported under "
                 f"{resolvable_from(metric.fpr)} non-members, planned {n_units}"]  # fmt: skip
     needed = required_n(metric.name, metric.params, limit, decision.power, decision.alpha_pass)
     if needed is None:
-        return [f"{check.id}: limit {limit:g} is not above chance and can never be passed"]
+        return never
     if needed > n_units:
         return [f"{check.id}: limit {limit:g} needs about {needed} units per side, planned {n_units}"]
     return []

@@ -92,9 +92,10 @@ def n_to_decide(estimate: Estimate, limit: float) -> int | None:
 
     Approximate: the value is taken to stay, and the half width towards the limit to shrink with the
     root of the number of units, federations growing along where they carry the spread. None when
-    there is no value, or when it lies so near the limit that more than a million would be needed.
+    there is no value, when it lies so near the limit that more than a million would be needed, or when it
+    is about clients' shares, which more records of the same clients do not tell better.
     """
-    if estimate.value is None or estimate.value == limit:
+    if estimate.value is None or estimate.value == limit or estimate.metric == "r_squared":
         return None
     bound = estimate.upper if estimate.value < limit else estimate.lower
     if bound is None:

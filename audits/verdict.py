@@ -33,6 +33,8 @@ _METRICS = {
     "tpr_at_fpr": "TPR",
     "identification_at_1": "identification@1",
     "label_presence_auc": "AUC of labels held",
+    "r_squared": "R² of the shares of a property",
+    "attribute_advantage": "advantage on a hidden detail",
     "accuracy": "accuracy",
     "formal_epsilon": "epsilon",
 }

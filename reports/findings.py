@@ -238,7 +238,8 @@ def claims(record: Record) -> tuple[DpCard, ...]:
 
 def taxonomy(record: Record) -> tuple[tuple[Taxonomy, tuple[str, ...]], ...]:
     """Each published id with the attacks that ran under it; a gap or a yardstick covers no id."""
-    cells = [c for c in record.cells if c.status == "run" and not c.baseline]
+    cells: list[Cell | Inquired] = [c for c in record.cells if c.status == "run" and not c.baseline]
+    cells += [q for q in record.inquiries if q.status == "run" and not q.disclosed]
     ids = unique(t for c in cells for t in c.taxonomy)
     return tuple((t, unique(c.attack for c in cells if t in c.taxonomy)) for t in ids)
 
@@ -255,8 +256,9 @@ def sharpest_tpr(record: Record) -> Estimate | None:
 def criteria(record: Record) -> tuple[Criterion, ...]:
     """Singling out, linkability and inference: what was tested of each, and what was not."""
     member = _attacks_with(record, MEMBERSHIP)
-    rebuilt = _attacks_with(record, RECONSTRUCTION)
-    groups = _attacks_with(record, PROPERTY)
+    rebuilt = unique((*_attacks_with(record, RECONSTRUCTION), *_asked(record, "records")))
+    shares = unique((*_attacks_with(record, PROPERTY), *_asked(record, "labels", "source", "property")))
+    hidden = _asked(record, "attribute")
     formal = unique(c.id for c in record.checks if c.estimate and c.estimate.metric == "formal_epsilon")
     checks = unique(c.id for c in record.checks if c.attack in member)
     return (
@@ -279,9 +281,9 @@ def criteria(record: Record) -> tuple[Criterion, ...]:
         Criterion(
             "Inference",
             "Can something about a person be concluded, such as having taken part?",
-            checks + groups,
+            unique((*checks, *shares, *hidden)),
             formal,
-            _inference_gap(member, groups),
+            _inference_gap(member, shares, hidden),
         ),
     )
 
@@ -292,10 +294,16 @@ def _attacks_with(record: Record, identifier: str) -> tuple[str, ...]:
     )
 
 
-def _inference_gap(member: tuple[str, ...], groups: tuple[str, ...]) -> str:
-    missing = [] if member else ["membership inference"]
-    missing += [] if groups else ["property inference"]
-    return f"Not run: {', '.join([*missing, 'attribute inference'])}."
+def _asked(record: Record, *sought: str) -> tuple[str, ...]:
+    """Attacks that asked for such things; what a protocol hands out is no attack."""
+    made = (q for q in record.inquiries if q.status == "run" and not q.disclosed)
+    return unique(q.attack for q in made if q.sought in sought)
+
+
+def _inference_gap(member: tuple[str, ...], shares: tuple[str, ...], hidden: tuple[str, ...]) -> str:
+    kinds = {"membership inference": member, "property inference": shares, "attribute inference": hidden}
+    missing = [name for name, found in kinds.items() if not found]
+    return f"Not run: {', '.join(missing)}." if missing else ""
 
 
 def scope(record: Record) -> str:

@@ -28,8 +28,8 @@ def render(record: Record) -> str:
     Args:
         record: what the audit found; the summary shows nothing else.
     """
-    measured = (_checks, _trade_off, _rebuilt, _controls, _formal, _utility, _coverage, _limits)
-    sections = (_verdict, _change, *measured)
+    measured = (_checks, _trade_off, _rebuilt, _inferred, _controls, _formal, _utility, _coverage)
+    sections = (_verdict, _change, *measured, _limits)
     return "\n\n".join("\n".join(section(record)) for section in (*sections, _reproduce)) + "\n"
 
 
@@ -171,6 +171,28 @@ def _rebuilt(record: Record) -> Iterator[str]:
 def _inquired(row: Inquired, names: dict[str, str]) -> tuple[object, ...]:
     place = (names[row.setting], names[row.arm], row.attack, row.observer)
     return (*place, text.interval(row.estimate), text.number(row.chance), wording.ceiling(row))
+
+
+def _inferred(record: Record) -> Iterator[str]:
+    yield from ("#### What was inferred of clients and records", "")
+    made = [q for q in record.inquiries if q.status == "run" and q.sought != "records"]
+    if not made:
+        yield "No attack asked what clients' records have in common, or what is hidden of one."
+        return
+    for sought in findings.unique(q.sought for q in made):
+        yield f"- {wording.SOUGHT[sought]}: {wording.SOUGHT_MEANINGS[sought]}"
+    yield ""
+    names = findings.titles(record)
+    head = ("Setting", "Arm", "Attack", "Observer", "Measure", "Found", "Chance", "Best without access")
+    yield from table(head, (_figure(row, names) for row in made))
+
+
+def _figure(row: Inquired, names: dict[str, str]) -> tuple[object, ...]:
+    attack = row.attack + (" (disclosed by the protocol)" if row.disclosed else "")
+    best = findings.best_baseline(row)
+    without = f"{text.interval(best[1])} ({best[0]})" if best else ""
+    figures = (wording.SOUGHT[row.sought], text.interval(row.estimate), text.number(row.chance), without)
+    return (names[row.setting], names[row.arm], attack, row.observer, *figures)
 
 
 def _controls(record: Record) -> Iterator[str]:

@@ -135,6 +135,8 @@ def uncalibrated(cls: type, epsilon: float, delta: float, rounds: int, options: 
         ("rationale:", "attack: LiRA\n    rationale:", ":11: checks[0].attack: expected 'any' or attacks "),
         ("rationale:", "attack: [RMIA, generator samples]\n    rationale:", ":11: checks[0].attack: expect"),
         ("rationale:", "attack: class means of members\n    rationale:", ":11: checks[0].attack: expect"),
+        ("metric: auc\n", "metric: property_inference\n    attack: RMIA\n",
+         ":9: checks[0].attack: expected 'any' or attacks of 'server' (property loss test, property of"),
         ("min_lower: 0.6", "min_lower: 0.4", ":4: controls.positive.min_lower: expected a number in (0.5"),
     ],
 )  # fmt: skip

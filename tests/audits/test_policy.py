@@ -181,6 +181,31 @@ def test_lint_tells_of_limits_that_the_plan_cannot_decide() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "chance"),
+    [("label_inference", 0.5), ("property_inference", 0.0), ("attribute_inference", 0.0)],
+)
+def test_lint_tells_of_limits_on_what_is_inferred_that_are_chance(metric: str, chance: float) -> None:
+    def told(limit: float) -> tuple[str, ...]:
+        changed = TEXT.replace("metric: auc\n", f"metric: {metric}\n", 1)
+        return lint(load_policy(changed.replace("value: 0.6}", f"value: {limit}}}", 1)).value, 1000)
+
+    never = f"AUC: limit {chance:g} is not above chance and can never be passed"
+    assert never in told(chance)
+    assert never not in told(chance + 0.1)
+    assert not any(text.startswith("AUC:") for text in told(chance + 0.1))
+
+
+@pytest.mark.parametrize("metric", ["property_inference", "attribute_inference"])
+def test_what_is_inferred_is_limited_from_above(metric: str) -> None:
+    wrong = TEXT.replace("metric: auc\n", f"metric: {metric}\n", 1).replace('"<="', '">="', 1)
+    with pytest.raises(DocumentError, match=f"expected '<=' for {metric}, got '>='"):
+        load_policy(wrong)
+    nobody = TEXT.replace("metric: auc\n    observer: server", f"metric: {metric}", 1)
+    with pytest.raises(DocumentError, match=r"expected 'server', .*, got none"):
+        load_policy(nobody)
+
+
 def test_lint_compares_the_limits_with_the_formal_epsilon() -> None:
     assert lint(policy(), 1000) == ("EPS: epsilon 8 guarantees none of the limits on attacks",)
     assert lint(policy("value: 8", "value: 1"), 1000) == (

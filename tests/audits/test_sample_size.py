@@ -90,6 +90,12 @@ def test_n_to_decide_scales_with_the_square_of_the_half_width(
     assert found == (needed if needed is None else pytest.approx(needed, abs=1))
 
 
+def test_no_number_of_records_tells_shares_of_clients_better() -> None:
+    found = estimate(0.55, 0.45, 0.65, 300)
+    assert n_to_decide(found, 0.6) is not None
+    assert n_to_decide(found.model_copy(update={"metric": "r_squared"}), 0.6) is None
+
+
 @pytest.mark.parametrize(
     ("metric", "power", "message"),
     [

@@ -111,7 +111,7 @@ def example() -> Record:
         dp=dp(),
         limitations=(
             "Small images and small nets: larger models may remember more.",
-            "Attribute inference and linkage were not tested.",
+            "Linkage was not tested.",
             "The server is honest but curious; a malicious server was not simulated.",
         ),
     )

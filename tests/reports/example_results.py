@@ -255,6 +255,34 @@ def inquiries() -> tuple[Inquired, ...]:
             no_bound="the claim leaves out: set of labels of each client",
             asked=4,
         ),
+        *_inferences(place),
+    )
+
+
+def _inferences(place: dict[str, str]) -> tuple[Inquired, ...]:
+    return (
+        Inquired(
+            **place,  # type: ignore[arg-type]
+            attack="property loss test",
+            sought="property",
+            status="run",
+            estimate=estimate("r_squared", 0.31, 0.12),
+            chance=0.0,
+            baselines={"share of the population": estimate("r_squared", 0.12, 0.04)},
+            details={"mean absolute error of the share": estimate("property_share_error", 0.06, 0.02)},
+            asked=10,
+        ),
+        Inquired(
+            **place,  # type: ignore[arg-type]
+            attack="attribute inference of the label",
+            sought="attribute",
+            status="run",
+            estimate=estimate("attribute_advantage", 0.15, 0.03),
+            chance=0.0,
+            baselines={"imputation": estimate("attribute_advantage", 0.01, 0.02)},
+            details={"accuracy on members": estimate("attribute_accuracy", 0.9, 0.02)},
+            asked=10,
+        ),
     )
 
 

@@ -42,10 +42,21 @@ def test_an_arm_with_a_claim_is_not_listed_as_without() -> None:
 
 def test_a_criterion_without_a_test_says_so() -> None:
     singling, linking, inference = findings.criteria(example())
-    assert "No reconstruction attack" in singling.gap
+    assert (singling.direct, singling.gap) == (("gradient inversion", "imprint"), "")
+    assert "No reconstruction attack" in findings.criteria(empty())[0].gap
     assert "No linkage attack" in linking.gap
-    assert "membership inference" not in inference.gap
-    assert "membership inference" in findings.criteria(empty())[2].gap
+    assert inference.gap == ""
+    assert {"property loss test", "attribute inference of the label"} <= set(inference.direct)
+    gap = findings.criteria(empty())[2].gap
+    assert gap == "Not run: membership inference, property inference, attribute inference."
+
+
+def test_what_a_protocol_hands_out_is_no_attack_on_any_criterion() -> None:
+    record = example()
+    told = tuple(q for q in record.inquiries if q.attack == "labels disclosed")
+    _, _, inference = findings.criteria(record.model_copy(update={"inquiries": told}))
+    assert "labels disclosed" not in inference.direct
+    assert inference.gap == "Not run: property inference, attribute inference."
 
 
 def test_a_criterion_names_each_rule_once() -> None:

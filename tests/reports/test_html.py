@@ -228,6 +228,15 @@ def test_what_was_rebuilt_stands_beside_what_needs_no_access() -> None:
     assert "not tested: not in the plan" in section
 
 
+def test_what_was_inferred_is_explained_where_it_is_shown() -> None:
+    section = render(example()).split('id="inquiries"')[1].split("</section>")[0]
+    for words in ("0.310", "share of the population", "mean absolute error of the share", "imputation"):
+        assert words in section
+    for sought in ("records", "labels", "property", "attribute"):
+        assert section.count(wording.SOUGHT_MEANINGS[sought]) == 1
+    assert wording.SOUGHT_MEANINGS["source"] not in section
+
+
 def test_what_a_claim_leaves_stands_under_what_was_found_and_a_contradiction_is_said_twice() -> None:
     page = render(example())
     section = page.split('id="inquiries"')[1].split("</section>")[0]

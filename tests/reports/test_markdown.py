@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports import wording
 from reports.markdown import escape, render
 from tests.reports.example import empty, example
 from tests.reports.hostile import TEXTS, poisoned
@@ -43,6 +44,18 @@ def test_what_was_rebuilt_is_there_with_what_a_claim_leaves_to_it() -> None:
     assert "no bound: the claim leaves out" in section
     assert section.count("contradict each other") == 1
     assert "No attack rebuilt records." in render(empty())
+
+
+def test_what_was_inferred_is_there_with_what_its_figure_means() -> None:
+    section = render(example()).split("#### What was inferred")[1].split("####")[0]
+    for sought in ("labels", "property", "attribute"):
+        assert f"- {wording.SOUGHT[sought]}: {wording.SOUGHT_MEANINGS[sought]}" in section
+    assert "labels disclosed (disclosed by the protocol)" in section
+    found = map(escape, ("0.310 [0.190, 0.430]", "0.000", "0.120 [0.080, 0.160] (share of the population)"))
+    assert " | ".join(found) in section
+    assert wording.SOUGHT["source"] not in section
+    assert "gradient inversion" not in section
+    assert "No attack asked what clients' records have in common" in render(empty())
 
 
 def test_an_empty_record_says_that_nothing_was_evaluated() -> None:

@@ -54,5 +54,17 @@ def test_percentages_keep_what_matters_at_both_ends(share: float | None, shown: 
     assert text.percent(share) == shown
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("r_squared", "R² of shares"),
+        ("attribute_advantage", "advantage on a hidden detail"),
+        ("else", "else"),
+    ],
+)
+def test_figures_have_names_in_words(name: str, shown: str) -> None:
+    assert text.metric(name, {}) == shown
+
+
 def test_limits_are_written_in_symbols() -> None:
     assert text.limit(Limit(op=">=", value=0.7)) == "≥ 0.7"
