@@ -36,6 +36,7 @@ from audits.finding import Finding, with_ceilings
 from audits.formal import dp_cards
 from audits.game import Job, jobs_of, play
 from audits.inquiry import Inquiry, Sought
+from audits.inquiry_recipe import informed
 from audits.judging import Judged, judge_all
 from audits.leakage_order import leakage_order
 from audits.plan import Arm, ReadyPlan
@@ -131,18 +132,18 @@ def measure(
     asked = tuple(q for q in inquiries(scope_of(request)) if q.sought in sought)
     steps.preparing()
     settings = _prepare_all(request)
+    pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
+    told = [tuple(informed(q, a.pipeline, s) for q in asked) for s, a in pairs]
     work = {
-        (s.id, a.id): asking(jobs_of(s, a, ready.plan.federations, selected, root, asked), asked)
-        for s in settings
-        for a in ready.arms
-        if a.runs_in(s.id)
+        (s.id, a.id): asking(jobs_of(s, a, ready.plan.federations, selected, root, mine), mine)
+        for (s, a), mine in zip(pairs, told, strict=True)
     }
     everything = [job for jobs in work.values() for job in jobs]
     play(everything, request.workers, steps.playing(everything))
     steps.judging()
-    pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
     scored = Parallel(n_jobs=request.workers)(
-        delayed(_scored)(s, a, work[s.id, a.id], selected, asked, root, decoys) for s, a in pairs
+        delayed(_scored)(s, a, work[s.id, a.id], selected, mine, root, decoys)
+        for (s, a), mine in zip(pairs, told, strict=True)
     )
     findings = [
         Finding(s, a, work[s.id, a.id], read_back(work[s.id, a.id]), *found)

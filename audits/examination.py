@@ -57,10 +57,13 @@ def _labels(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Sett
     truth = np.stack([label_shares(members_of(setting, f), classes) for f, _ in known])
     details: dict[str, Measure] = {}
     baselines: dict[str, Measure] = {}
+    prior = prior_shares(setting.candidates.population, truth)
+    if not inquiry.disclosed:
+        seen = np.where(np.isnan(estimates), np.nan, prior)
+        baselines["shares of the population"] = partial(presence_auc, seen, truth)
     sums = np.nansum(estimates, axis=-1)
     shares = bool(np.allclose(sums[sums != 0], 1.0)) and not inquiry.disclosed
     if shares:
-        prior = prior_shares(setting.candidates.population, truth)
         ours, theirs = (
             np.where(np.isnan(estimates[..., 0]), np.nan, l1(e, truth)) for e in (estimates, prior)
         )

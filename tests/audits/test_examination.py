@@ -106,7 +106,9 @@ def test_noise_names_members_as_often_as_they_are_among_the_candidates() -> None
     found = examined(noise, asked(Rebuilds()))
     assert found.measure is not None
     estimate = found.measure(0.999)
-    assert (estimate.lower or 0) <= found.chance <= (estimate.upper or 1)
+    assert estimate.lower is not None
+    assert estimate.upper is not None
+    assert estimate.lower <= found.chance <= estimate.upper
 
 
 def test_what_needs_no_access_stands_beside() -> None:
@@ -140,12 +142,31 @@ def test_labels_read_off_the_truth_are_perfect_and_equal_shares_say_nothing() ->
     assert equal.measure(0.95).value == 0.5
 
 
+def test_labels_told_by_their_shares_of_the_population_are_shown_to_need_no_access() -> None:
+    """All clients hold the first half of the labels alone, and so does the population."""
+    (where,) = null_settings([3], N, CLIENTS)
+    known = where.candidates
+    halved = replace(
+        known,
+        records=Records(known.records.inputs, known.records.labels % 5),
+        population=Records(known.population.inputs, known.population.labels % 5),
+    )
+    where, inquiry = replace(where, candidates=halved), asked(Infers(), "labels")
+    truth = played(where, inquiry, lambda f: {"values": label_shares(members_of(where, f), 10)})
+    found = examine(inquiry, truth, where)
+    assert found.measure is not None
+    assert found.measure(0.95).value == 1.0
+    guessed = found.baselines["shares of the population"](0.95).value
+    assert guessed is not None
+    assert guessed > 0.95
+
+
 def test_disclosed_sets_are_no_shares() -> None:
     def sets(where: Setting, f: int) -> dict[str, Any]:
         return {"values": (label_shares(members_of(where, f), 10) > 0).astype(np.float64)}
 
     found = examined(sets, asked(Infers(), "labels", disclosed=True))
-    assert found.details == {}
+    assert (found.details, found.baselines) == ({}, {})
 
 
 def test_nothing_to_read_a_crash_and_a_strange_answer_are_told_apart() -> None:
@@ -200,6 +221,8 @@ def test_the_owner_is_named_or_guessed_and_counts_of_classes_are_the_chance() ->
     assert unknown.measure is not None
     assert known.measure(0.95).value == 1.0
     estimate = unknown.measure(0.999)
-    assert (estimate.lower or 0) < 0.5 < (estimate.upper or 1)
+    assert estimate.lower is not None
+    assert estimate.upper is not None
+    assert estimate.lower < 0.5 < estimate.upper
     assert known.chance >= 1 / CLIENTS
     assert all(name.startswith("class ") for name in known.details)

@@ -328,3 +328,16 @@ def test_what_a_protocol_discloses_is_no_inference() -> None:
 def test_rebuilt_records_are_no_inferred_labels() -> None:
     records = asked(examined(3.0, replace(SHARES, sought="records")), [])
     assert records.reason_code == "nothing_evaluated"
+
+
+RECORDS = LABELS.replace("LABELS", "RECORDS").replace("label_inference", "identification")
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.2, "PASS"), (3.0, "FAIL"), (1.25, "INCONCLUSIVE")])
+def test_identified_records_are_limited_by_their_interval(shift: float, verdict: str) -> None:
+    records = replace(SHARES, name="analytic inversion", sought="records")
+    with_records = replace(arm(evidence(LOSS)), examined=(examined(shift, records),))
+    given = rows([with_records], [*held(LOSS), control(records.name)], tiny.POLICY + RECORDS)
+    (row,) = (r for r in given if r.id == "RECORDS")
+    assert row.verdict == verdict
+    assert row.meaning.startswith("Share of the records that this observer rebuilds")
