@@ -119,7 +119,8 @@ def _left_out(names: Sequence[str]) -> str:
 
 def _played(name: str, given: argparse.Namespace, root: Path, console: Console) -> Played:
     from audits.audit import Request, measure
-    from audits.command import read_inputs, watched
+    from audits.command import read_inputs
+    from audits.watching import watched
 
     start = time.monotonic()
     ready, rules, dataset = read_inputs(name, None, None)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audits import catalogue, store
 from audits.document import Document, DocumentError
 from audits.plan import ReadyPlan, packaged, read_plan, titles
 from audits.policy import SOUGHT, Policy, lint, load_policy, packaged_policies, packaged_policy
+from audits.watching import watched
 from reports.record import Record, from_json, to_json
 
 if TYPE_CHECKING:
-    from audits.audit import Evidences, Request, Steps
-    from audits.game import Job
+    from audits.audit import Evidences, Request
     from privfed.datasets import Dataset
 
 T = TypeVar("T")
@@ -189,39 +188,6 @@ def _run(console: Console, request: Request) -> Record:
     from audits.audit import audit
 
     return watched(console, request.workers, partial(audit, request))
-
-
-def watched(console: Console, workers: int, work: Callable[[Steps], T]) -> T:
-    """Does what takes long under a progress bar that says what it costs."""
-    from audits.audit import Steps
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("Preparing", total=None)
-
-        def preparing() -> None:
-            progress.update(bar, description="Training or recalling the priors")
-
-        def playing(jobs: Sequence[Job]) -> Callable[[int], None]:
-            open_ = sum(len(j.folders) for j in jobs if j.missing() or j.unread())
-            progress.console.print(cost(jobs, workers), highlight=False, markup=False)
-            progress.update(bar, description="Playing federations", total=open_ or 1, completed=not open_)
-            return lambda done: progress.advance(bar, done)
-
-        def judging() -> None:
-            progress.update(bar, description="Attacking and judging")
-
-        return work(Steps(preparing, playing, judging))
-
-
-def cost(jobs: Sequence[Job], workers: int) -> str:
-    """What is left to do, in words; with time where earlier runs on this machine tell it."""
-    missing = sum(j.missing() for j in jobs)
-    total = sum(len(j.folders) for j in jobs)
-    clients = sum(j.missing() * j.setting.clients * j.arm.pipeline.rounds for j in jobs)
-    known = f"{missing} of {total} federations to train ({clients} client trainings), {workers} workers"
-    reused = f"; {total - missing} found in {store.default_root()}" if missing < total else ""
-    return known + reused
 
 
 def _tell(console: Console, record: Record, paths: Sequence[Path]) -> None:

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from audits import store
-from audits.command import Mistake, check_folder, machine, read_inputs, watched, write_files
+from audits.command import Mistake, check_folder, machine, read_inputs, write_files
 from audits.document import Document
 from audits.plan_schema import Plan
 from audits.sweep_knob import Knob, knob_of, label
 from audits.sweep_plan import Derived, blamed, derive
+from audits.watching import watched
 from privfed.datasets import Dataset
 from reports.frontier import Frontier, is_gap, to_json
 
