@@ -80,6 +80,25 @@ def test_what_asks_for_the_data_themselves_has_its_row_on_every_arm(record: Reco
     assert any(c.attack == "label inference" and c.kind == "positive" for c in record.controls)
 
 
+def test_shares_and_hidden_details_are_asked_of_every_federation(record: Record) -> None:
+    rows = {(q.attack, q.observer): q for q in record.inquiries if q.arm == "fedavg"}
+    shares = rows["property loss test", "server"]
+    hidden = rows["attribute inference of the label", "outsider with large"]
+    assert [(q.sought, q.status, q.chance, q.asked) for q in (shares, hidden)] == [
+        ("property", "run", 0.0, 6),
+        ("attribute", "run", 0.0, 6),
+    ]
+    assert set(shares.baselines) == {"share of the population"}
+    assert {"accuracy on members", "advantage on canaries"} <= set(hidden.details)
+    assert [t.id for t in shares.taxonomy] == ["NISTAML.034"]
+    assert "NISTAML.032" in {t.id for t in hidden.taxonomy}
+    assert rows["property of what was distilled", "server"].status == "not applicable"
+    for attack in ("property inference", "attribute inference of a quadrant"):
+        assert rows[attack, "server"].reason == NOT_IN_SUITE
+    vouching = {c.attack for c in record.controls if c.kind == "positive"}
+    assert {shares.attack, hidden.attack, "property of what was distilled"} <= vouching
+
+
 def test_a_rate_below_the_resolution_is_not_reported(record: Record) -> None:
     rates = [t for c in cells(record, "run") for t in c.tprs]
     assert {t.value is None for t in rates} == {True, False}

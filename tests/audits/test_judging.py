@@ -8,13 +8,16 @@ from functools import partial
 import numpy as np
 import pytest
 
+from attacks.attribute_inference import AttributeInference
 from attacks.label_inference import LabelInference
+from attacks.property_inference import PropertyLossTest
 from audits.coverage import SERVER, SYNTHETIC, Probe, probes
 from audits.evidence import Evidence
 from audits.examination import Examined
 from audits.inquiry import Inquiry
 from audits.judging import Judged, judge_all
 from audits.policy import load_policy
+from audits.property_game import attribute_advantage, r_squared
 from audits.statistics import federated_auc, federated_mean
 from audits.verdict import overall
 from privfed.claims import Claim
@@ -323,6 +326,54 @@ def test_a_crash_of_an_inquiry_is_an_error() -> None:
 def test_what_a_protocol_discloses_is_no_inference() -> None:
     told = asked(examined(3.0, replace(SHARES, disclosed=True)), [])
     assert (told.verdict, told.reason_code) == ("INCONCLUSIVE", "nothing_evaluated")
+
+
+@pytest.mark.parametrize(
+    ("metric", "inquiry", "words"),
+    [
+        (
+            "property_inference",
+            Inquiry("loss test", PropertyLossTest(), SERVER, "client update", "property"),
+            "How much of the differences between clients",
+        ),
+        (
+            "attribute_inference",
+            Inquiry("hidden label", AttributeInference("update"), SERVER, "client update", "attribute"),
+            "How much oftener this observer fills in",
+        ),
+    ],
+)
+def test_shares_and_hidden_details_are_limited_by_their_intervals(
+    metric: str, inquiry: Inquiry, words: str
+) -> None:
+    rng = np.random.default_rng(4)
+    truth, included = rng.random((8, 12)), rng.random((8, 200)) < 0.5
+
+    def measured(much: bool) -> Examined:
+        noise = 0.01 if much else 1.0
+        known = included if much else rng.random((8, 200)) < 0.5
+        measures = {
+            "property_inference": partial(
+                r_squared, truth + noise * rng.normal(size=truth.shape), np.full((8, 12), 0.5), truth
+            ),
+            "attribute_inference": partial(attribute_advantage, known.astype(float), included),
+        }
+        return Examined(inquiry, measures[metric], chance=0.0)
+
+    def judged(found: Examined, controls: list[Control]) -> Check:
+        rule = LABELS.replace("label_inference", metric).replace("0.8", "0.3")
+        where = replace(arm(evidence(LOSS)), examined=(found,))
+        (row,) = (r for r in rows([where], [*held(LOSS), *controls], tiny.POLICY + rule) if r.id == "LABELS")
+        return row
+
+    proven = [control(inquiry.name)]
+    assert judged(measured(much=False), proven).verdict == "PASS"
+    assert judged(measured(much=False), []).reason_code == "instrument_invalid"
+    over = judged(measured(much=True), [])
+    assert (over.verdict, over.attack) == ("FAIL", inquiry.name)
+    assert over.meaning.startswith(words)
+    other = judged(replace(measured(much=True), inquiry=SHARES), proven)
+    assert other.reason_code == "nothing_evaluated"
 
 
 def test_rebuilt_records_are_no_inferred_labels() -> None:

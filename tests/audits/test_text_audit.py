@@ -51,6 +51,15 @@ def test_what_works_on_images_alone_is_listed_with_its_reason(record: Record) ->
         assert (cell.status, cell.reason) == ("not applicable", "image-only")
 
 
+def test_shares_and_labels_of_sentences_are_inferred_as_those_of_images(record: Record) -> None:
+    rows = [q for q in record.inquiries if q.sought in ("property", "attribute")]
+    assert [q for q in rows if q.status == "error"] == []
+    ran = {(q.arm, q.attack) for q in rows if q.status == "run"}
+    assert {("fedavg", "property loss test"), ("fedavg", "attribute inference of the label")} <= ran
+    (corner,) = {q.reason for q in rows if q.attack == "attribute inference of a quadrant"}
+    assert corner == "image-only"
+
+
 def test_sentences_that_were_generated_are_attacked_as_such(record: Record) -> None:
     attacks = {c.attack for c in cells(record, "fedbkd", "run") if c.observer == "outsider with synthetic"}
     assert attacks >= {"nearest neighbour", "calibrated nearest"}
@@ -93,7 +102,7 @@ def test_only_arms_with_personal_models_have_their_accuracy(record: Record) -> N
 def test_the_twins_work_on_sentences(record: Record) -> None:
     published = [c for c in record.controls if c.observer == "outsider with synthetic"]
     planted = [c.estimate.value for c in published if c.kind == "positive" and c.estimate]
-    assert len(planted) == 3
+    assert len(planted) == 4
     assert all(v == 1.0 for v in planted)
     assert [c.attack for c in record.controls if c.kind == "blind" and c.passed]
 
