@@ -1,8 +1,8 @@
 """What clients' records have in common, and what is hidden of one: the truth about shares and attributes.
 
 How an attack's numbers follow a share is learnt from other clients in other federations, and held against
-what those clients' shares alone tell. What is filled in of a record is held against records that were not
-trained on, whose hidden part a model that remembers nothing would guess as often.
+the share of the population, which anybody knows. What is filled in of a record is held against records
+that were not trained on, whose hidden part a model that remembers nothing would guess as often.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ CHANCE = 0.0
 
 
 def properties(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: Setting) -> Examined:
-    """How much of the differences in clients' shares is explained, beyond the mean of other clients.
+    """How much of the differences in clients' shares is explained, beyond the share of the population.
+
+    The mean share of other clients, what the regression falls back on, is no fair start: it leaves out the
+    client itself, and so lies on the far side of the mean of all.
 
     Raises:
         ValueError: when the attack does not say which property it asks after.
@@ -53,14 +56,16 @@ def properties(inquiry: Inquiry, known: Sequence[tuple[int, Arrays]], setting: S
         np.where(np.isnan(found), np.nan, x)
         for x in (mean_shares(truth), true_shares([population], attack.property, public)[0])
     )
-    ours, theirs = np.abs(found - truth), np.abs(told - truth)
+    ours, theirs = np.abs(found - truth), np.abs(everybody - truth)
     details: dict[str, Measure] = {
         "mean absolute error of the share": partial(_error, ours),
-        "the same of the mean of other clients": partial(_error, theirs),
-        "error less than that of the mean": partial(_gain, ours, theirs),
+        "the same of the population's share": partial(_error, theirs),
+        "error less than that of the population's share": partial(_gain, ours, theirs),
     }
-    baselines: dict[str, Measure] = {"share of the population": partial(r_squared, everybody, told, truth)}
-    measure = partial(r_squared, found, told, truth)
+    baselines: dict[str, Measure] = {
+        "mean share of other clients": partial(r_squared, told, everybody, truth)
+    }
+    measure = partial(r_squared, found, everybody, truth)
     return Examined(inquiry, measure, CHANCE, details, baselines, 0, len(known))
 
 

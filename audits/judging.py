@@ -23,8 +23,8 @@ _MEANINGS = {
     "label_inference": "How often this observer ranks a label that a client holds above one that a client "
     "lacks; 0.5 is guessing.",
     "property_inference": "How much of the differences between clients, in the share of their records that "
-    "has some property, this observer explains; 0 is no more than the average of the other clients tells, "
-    "1 is all.",
+    "has some property, this observer explains; 0 is no more than the share in the whole population "
+    "tells, 1 is all.",
     "attribute_inference": "How much oftener this observer fills in a hidden detail of a known record "
     "rightly where the record was used than where it was not; 0 is no more than anybody could conclude.",
     "formal_epsilon": "Mathematical bound on what can be learnt about one unit that the claim protects; "

@@ -39,7 +39,7 @@ class Inquired(Part):
             candidate of the same client is a member; "labels" = it is the probability that a label some
             client holds scores above one that some client lacks; "source" = it is the share of members of
             which the client that holds them is named; "property" = R^2 of the shares of clients' records
-            with a property, against the mean share of other clients; "attribute" = how much oftener what
+            with a property, against the share of the population; "attribute" = how much oftener what
             is hidden of a record is filled in rightly of members than of non-members.
         chance: what knowing nothing reaches.
         baselines: the same measure of what needs no access, by name.

@@ -300,8 +300,8 @@ SOUGHT_MEANINGS = {
     "source": "How often the client that holds a record is named; chance is what counts of labels alone "
     "would do.",
     "property": "How much of the differences between clients, in the share of their records that has some "
-    "property, the attack explains: 0 is no more than the average of the other clients tells, 1 is every "
-    "share known exactly.",
+    "property, the attack explains: 0 is no more than the share in the whole population tells, 1 is "
+    "every share known exactly.",
     "attribute": "How much oftener a hidden detail of a known record is filled in rightly where the record "
     "was used than where it was not: 0 is no more than anybody could conclude about any such person, 1 is "
     "the detail of every record used and of no other.",

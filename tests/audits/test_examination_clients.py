@@ -100,7 +100,7 @@ def test_shares_that_differ_are_read_off_updates(found: dict[str, Any]) -> None:
     assert (seen.chance, seen.asked) == (0.0, 8)
     ours, theirs = (seen.details[n](0.95).value for n in list(seen.details)[:2])
     assert ours < theirs
-    assert set(seen.baselines) == {"share of the population"}
+    assert set(seen.baselines) == {"mean share of other clients"}
 
 
 def test_records_handed_over_as_they_are_tell_every_share(found: dict[str, Any]) -> None:
