@@ -88,7 +88,7 @@ def test_shares_and_hidden_details_are_asked_of_every_federation(record: Record)
         ("property", "run", 0.0, 6),
         ("attribute", "run", 0.0, 6),
     ]
-    assert set(shares.baselines) == {"share of the population"}
+    assert set(shares.baselines) == {"mean share of other clients"}
     assert {"accuracy on members", "advantage on canaries"} <= set(hidden.details)
     assert [t.id for t in shares.taxonomy] == ["NISTAML.034"]
     assert "NISTAML.032" in {t.id for t in hidden.taxonomy}
