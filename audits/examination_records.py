@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from attacks.interface import Floats, Reconstruction
+from audits.bags_of_words import alike
 from audits.examination_likeness import Beside, between, in_features, in_pixels, of_classes
 from audits.examined import Examined, Measure, Pointed
 from audits.identification import Identified, Lineup, identification, nearest_is_member, one_to_one
@@ -23,7 +24,6 @@ from audits.inquiry import Inquiry
 from audits.probe import MODEL
 from audits.reading import Arrays, reconstruction_of
 from audits.reconstruction_baselines import class_means, prior_only, public_neighbours
-from audits.reconstruction_measures import l2
 from audits.setting import Setting
 from audits.setting_judge import judge_of
 from privfed.records import Records
@@ -42,8 +42,8 @@ class _Case:
     setting: Setting
 
     def lineups(self, records: Records) -> list[Lineup]:
-        """Line-ups of these records in place of the rebuilt ones, whose clients they share."""
-        return self.lined_up(records.inputs, self.setting.candidates.records.inputs, l2)
+        """Line-ups of these records in place of the rebuilt ones; of sentences whatever their order."""
+        return self.lined_up(records.inputs, self.setting.candidates.records.inputs, alike)
 
     def lined_up(self, ours: Tensor, theirs: Tensor, distances: Distances) -> list[Lineup]:
         """Line-ups of what stands for reconstructions and for candidates, by a distance of every pair."""

@@ -14,6 +14,7 @@ from attacks.prior_inversion import PriorInversion
 from attacks.pseudo_label_inversion import PseudoLabelInversion
 from attacks.released_records import ReleasedRecords
 from attacks.source_inference import ClientConfidence
+from attacks.token_recovery import TokenRecovery
 from attacks.trap_weights import TrapWeights
 from attacks.update_inversion import UpdateInversion
 from attacks.warm_inversion import WarmInversion
@@ -37,6 +38,7 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
         Inquiry("labels disclosed", DisclosedLabels(), SERVER, "label sets", "labels", disclosed=True),
         Inquiry("source inference", ClientConfidence(), SERVER, UPDATE, "source"),
         Inquiry("analytic inversion", AnalyticInversion(records=RECORDS), SERVER, UPDATE, "records"),
+        Inquiry("words in the span of the update", TokenRecovery(), SERVER, UPDATE, "records"),
         Inquiry("update inversion", surrogate, SERVER, UPDATE, "records", standard=False),
         Inquiry("inversion through the prior", prior, SERVER, UPDATE, "records", True, False),
         Inquiry("warm inversion", warm, SERVER, "client images", "records", True, False),
