@@ -59,14 +59,24 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
 
 
 def _as_released() -> tuple[Inquiry, ...]:
-    """Whom generated records show as they stand: images, or embedded sentences."""
+    """Whom generated records show as they stand: images, or embedded sentences.
+
+    Asked of every federation: reading costs nothing, and few would not prove even exact copies.
+    """
     distilled, bank = ReleasedRecords("client_images"), ReleasedRecords("bank")
     samples = ReleasedRecords("generator")
     return (
         Inquiry(
-            "synthetic records as they are", ReleasedRecords(), SYNTHETIC, "released synthetic set", "records"
+            "synthetic records as they are",
+            ReleasedRecords(),
+            SYNTHETIC,
+            "released synthetic set",
+            "records",
+            everywhere=True,
         ),
-        Inquiry("distilled records as they are", distilled, SERVER, "client images", "records"),
-        Inquiry("generated bank as it is", bank, SERVER, "generated bank", "records"),
-        Inquiry("generator samples", samples, GENERATOR, "released generator", "records"),
+        Inquiry(
+            "distilled records as they are", distilled, SERVER, "client images", "records", everywhere=True
+        ),
+        Inquiry("generated bank as it is", bank, SERVER, "generated bank", "records", everywhere=True),
+        Inquiry("generator samples", samples, GENERATOR, "released generator", "records", everywhere=True),
     )
