@@ -70,9 +70,9 @@ def surprise(span: Span, inside: Tensor, outside: Tensor) -> Tensor:
 
     Args:
         span: one that `tells`.
-        inside: the vectors' coordinates along `span.inside`, shape (..., rank).
-        outside: along `span.outside`, shape (..., d - rank).
+        inside: squared length of the vectors' coordinates along `span.inside`, each over its singular
+            value, shape (...,).
+        outside: squared length of those along `span.outside`, shape (...,).
     """
-    explained = (inside / span.sizes).square().sum(-1) * span.noise**2 * outside.shape[-1]
-    unexplained: Tensor = outside.square().sum(-1) / explained.clamp_min(torch.finfo(inside.dtype).tiny)
-    return unexplained
+    explained = inside * (span.noise**2 * len(span.outside))
+    return outside / explained.clamp_min(torch.finfo(inside.dtype).tiny)

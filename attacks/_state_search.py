@@ -10,7 +10,8 @@ from privfed.nets import Params
 
 MARGIN = 3.0
 """A beginning whose cost a place is this much above that of the best is followed no further."""
-_NUMBERS = 1 << 24  # held at once
+CANCELLED = 64.0
+"""Machine precisions that a squared length loses when it is made of products."""
 
 
 def searched(
@@ -30,23 +31,16 @@ def searched(
         Places in `options`, shape (n, tokens), and costs (n,), both best first; and how many words were
         tried.
     """
-    inside, outside = (options @ side[:, : options.shape[1]].T for side in (span.inside, span.outside))
-    rest = torch.cat([span.inside, span.outside])[:, options.shape[1] :]
-    hidden = options.new_zeros(1, rest.shape[1] - 1)
+    sides = (span.inside / span.sizes[:, None], span.outside)
+    of_words = [options @ side[:, : options.shape[1]].T for side in sides]
+    of_states = [side[:, options.shape[1] :].T for side in sides]
+    hidden = options.new_zeros(1, len(of_states[0]) - 1)
     texts, costs, cells = torch.zeros(1, 0, dtype=torch.int64), options.new_zeros(1), hidden
     families, work = torch.zeros(1, dtype=torch.int64), 0
-    step = max(1, _NUMBERS // (len(options) * sum(rest.shape)))
     for place in range(tokens):
-        state = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1) @ rest.T
-        added = [
-            torch.log1p(
-                surprise(
-                    span, inside + s[:, None, : inside.shape[1]], outside + s[:, None, inside.shape[1] :]
-                )
-            )
-            for s in state.split(step)
-        ]
-        total = costs[:, None] + torch.cat(added)
+        state = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
+        lengths = [sums(state @ one, word) for one, word in zip(of_states, of_words, strict=True)]
+        total = costs[:, None] + torch.log1p(surprise(span, *lengths))
         work += total.numel()
         before, word = kept(total, families, roots if place == 0 else width, place == 0)
         near = total[before, word] <= float(total.min()) + MARGIN * (place + 1)
@@ -57,6 +51,18 @@ def searched(
         hidden, cells = stepped(model, options[word], hidden[before], cells[before])
     order = costs.argsort(stable=True)
     return texts[order], costs[order] / tokens, work
+
+
+def sums(left: Tensor, right: Tensor) -> Tensor:
+    """Squared length of every sum of two rows, shape (n, k), without what rounding alone would leave.
+
+    Args:
+        left: shape (n, d).
+        right: shape (k, d).
+    """
+    parts = left.square().sum(1)[:, None] + right.square().sum(1)
+    lost = CANCELLED * torch.finfo(left.dtype).eps * parts
+    return torch.addmm(parts, left, right.T, alpha=2).sub(lost).clamp_min(0.0)
 
 
 def kept(total: Tensor, families: Tensor, most: int, together: bool) -> tuple[Tensor, Tensor]:

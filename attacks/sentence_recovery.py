@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from attacks._inversion import check_positive, gradients, mismatch
+from attacks._inversion import check_positive, gradients
 from attacks._span import Span, rounding, span_of
 from attacks._state_search import apart, searched
 from attacks._updates import Movement, lanes, movements, rebuilt_each
@@ -114,9 +115,10 @@ class SentenceRecovery:
 
 
 def labelled(spec: NetSpec, move: Movement, inputs: Tensor) -> Tensor:
-    """The label under which each sentence's gradient lies nearest to the movement, int64, shape (m,).
+    """Labels under which the sentences' gradients together point as the movement does, int64, shape (m,).
 
-    -1 where no head was sent, without which there is no loss.
+    Each first on its own, then in turn with those of the others as they are, twice over. -1 where no
+    head was sent, without which there is no loss.
     """
     m, classes = len(inputs), spec.classes
     if not m or set(head_names(spec)) - set(move.start):
@@ -124,5 +126,13 @@ def labelled(spec: NetSpec, move: Movement, inputs: Tensor) -> Tensor:
     one = lanes(spec, [move] * (m * classes), torch.arange(classes).repeat(m)[:, None])
     x = inputs.to(one.start[INPUT_WEIGHTS]).repeat_interleave(classes, 0)[:, None]
     params = {k: v.requires_grad_() for k, v in one.start.items()}
-    apart_by = mismatch(one, gradients(one, params, (x, one.targets())), "cosine")
-    return apart_by.detach().view(m, classes).argmin(1).cpu()
+    made = gradients(one, params, (x, one.targets()))
+    # A head that was not broadcast did not move, and says nothing.
+    told = [k for k, v in move.start.items() if not torch.equal(v, move.trained[k])]
+    found = torch.cat([made[k].detach().flatten(1) for k in told], 1).double().view(m, classes, -1)
+    moved = torch.cat([move.moved(k).flatten() for k in told]).double()
+    labels = F.cosine_similarity(found, moved, dim=-1).argmax(1)
+    for i in [*range(m), *range(m)] if m > 1 else []:
+        others = found[torch.arange(m), labels].sum(0) - found[i, labels[i]]
+        labels[i] = F.cosine_similarity(others + found[i], moved, dim=-1).argmax()
+    return labels.cpu()

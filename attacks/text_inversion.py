@@ -28,9 +28,9 @@ class TextInversion:
 
     Embeddings are free while they are optimised; at the end every place takes the nearest vector of the
     attacker's own text, or padding, zero. Labels are recovered first. The LSTM is written out step by
-    step, so that its gradient has one. On sentences it fits the movement and finds hardly a word: an
-    LSTM that averages its states moves alike for very different embeddings. Several records come out in
-    no order. The objective is that of the free embeddings, before words are read off.
+    step, so that its gradient has one. Hardly a word ends up at its place: an LSTM that averages its states
+    moves alike for other embeddings of about the same sum (`docs/reconstruction-text.md`). Several records
+    come out in no order. The objective is that of the free embeddings, before words are read off.
 
     Attributes:
         records: sentences to rebuild of each update, also the batch assumed.

@@ -30,6 +30,7 @@ from audits.text_recovery_run import (
     LR,
     PUBLIC,
     SPAN,
+    STATES,
     Case,
     Found,
     attacked,
@@ -39,7 +40,8 @@ from privfed.datasets import load
 CLIENTS = 32
 HEADER = (
     "attack", "word vector", "sentences", "steps", "defence", "words a client", "precision", "recall",
-    "frequent words", "identified", "chance", "public sentence", "labels",
+    "frequent words", "identified", "chance", "public sentence", "labels", "word for word", "places",
+    "places of a public sentence",
 )  # fmt: skip
 
 
@@ -49,6 +51,8 @@ def grid() -> tuple[Case, ...]:
     for dimension in (24, 50, 100):
         rows += [Case(SPAN, dimension, n) for n in (1, 2, 4, 8)]
         rows += [Case(SPAN, dimension, 1, 5), Case(SPAN, dimension, 1, private=True)]
+        rows += [Case(STATES, dimension, n) for n in (1, 2, 4, 8)]
+        rows += [Case(STATES, dimension, 1, 5), Case(STATES, dimension, 1, private=True)]
     return (
         *rows,
         *(Case(GRADIENTS, 50, n) for n in (1, 2)),
@@ -108,22 +112,31 @@ and {HIDDEN[1]} units, SGD, learning rate {LR:g}, full batches), holds {PUBLIC:,
 knows the table of word vectors, which was learnt from those.
 
 **Words in the span**: words of the public vocabulary whose vectors lie in the span of the movement of
-the input weights (`attacks/token_recovery.py`). **Inverting gradients**: sentences whose gradients match,
-in embedding space, {ITERATIONS} iterations, two restarts; each place counts as the public word nearest to it.
-**Precision** and **recall** of the different words of a client that have a vector; **frequent words**:
-recall of as many of the most frequent public words. **Identified**: of a client's reconstructions the
-one that fits best by the attack's own objective is looked up, as a bag of words
-(`audits/bags_of_words.py`), among the client's sentences and {DECOYS} decoys; in brackets exact one-sided
-bounds ({LEVEL:.0%} each). A client of whom nothing was rebuilt is a miss. **Public sentence**: the same
-of one drawn at random. **Labels**: share of the client's labels that the reconstructions carry; a bag of
-words carries one label, that of a lone sentence.
+the input weights (`attacks/token_recovery.py`). **Words and states in the span**: sentences followed
+from their first word on, each word together with the state that those before it leave in the broadcast
+model (`attacks/sentence_recovery.py`). **Inverting gradients**: sentences whose gradients match, in
+embedding space, {ITERATIONS} iterations, two restarts; each place takes the public word nearest to it
+(`attacks/text_inversion.py`). **Precision** and **recall** of the different words of a client that have
+a vector; **frequent words**: recall of as many of the most frequent public words. **Identified**: of a
+client's reconstructions the one that fits best by the attack's own objective is looked up, as a bag of
+words (`audits/bags_of_words.py`), among the client's sentences and {DECOYS} decoys; in brackets exact
+one-sided bounds ({LEVEL:.0%} each). A client of whom nothing was rebuilt is a miss. **Public
+sentence**: the same of one drawn at random. **Labels**: share of the client's labels that the
+reconstructions carry; a bag of words carries one label, that of a lone sentence. **Word for word**: the
+sentence that fits best is one of the client's in every place, with the same bounds. **Places**: share
+of the client's words that stand at their place in the likest sentence given, beside those of the random
+public sentence. A bag has no places.
 
 Where a client's words fill the space, as many different ones as a word vector has numbers, the span
-holds every word and the attack says nothing. Defence: DP-SGD (ε = {EPSILON:g}, δ = {DELTA:g}, clip 1).
+holds every word and the attack says nothing. With the states that is so from as many tokens, padding
+counted, as a word vector, the state and 1 have numbers together, or as the LSTM has rows of weights.
+Defence: DP-SGD (ε = {EPSILON:g}, δ = {DELTA:g}, clip 1).
 
-Not attempted on text: the order of words; language-model priors that put words into a likely order
-(LAMP); the span test on attention layers (DAGER: these nets have none); embedding tables that are trained
-(the table is public and fixed); crafted models of a malicious server; inversion of released models."""
+Not attempted on text: sentences in their order once states fill the space; language-model priors that
+put words into a likely order (LAMP); SOMP and TIGER; attention layers (DAGER's own: these nets have
+none); embedding tables that are trained (the table is public and fixed); words that the public text
+lacks (their vector is zero, like padding); crafted models of a malicious server; inversion of released
+models."""
 
 
 def row(case: Case, found: Sequence[Found]) -> list[str]:
@@ -144,7 +157,17 @@ def row(case: Case, found: Sequence[Found]) -> list[str]:
         percent(case.sentences / (case.sentences + DECOYS)),
         percent(float(np.mean([f.drawn for f in found]))),
         percent(float(np.mean([f.label for f in found]))),
+        *(("–",) * 3 if case.attack == SPAN else _placed(found)),
     ]
+
+
+def _placed(found: Sequence[Found]) -> tuple[str, str, str]:
+    hits = exact(np.array([float(f.verbatim) for f in found]), LEVEL, METRIC, len(found))
+    return (
+        f"{percent(hits.value)} [{percent(hits.lower)}, {percent(hits.upper)}] of {len(found)}",
+        percent(float(np.mean([f.places for f in found]))),
+        percent(float(np.mean([f.drawn_places for f in found]))),
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from attacks._descent import Budget
-from attacks.gradient_inversion import GradientInversion
 from attacks.interface import Known, Reconstruction, ReconstructionAttack
+from attacks.sentence_recovery import SentenceRecovery
+from attacks.text_inversion import TextInversion
 from attacks.token_recovery import TokenRecovery, vocabulary
 from audits.bags_of_words import alike
 from defenses.dp_sgd import DpSgd
@@ -28,7 +29,7 @@ DECOYS, PUBLIC = 100, 4000
 LR, EPSILON, DELTA = 0.1, 8.0, 1e-5
 HIDDEN = (24, 12)
 ITERATIONS = 300
-SPAN, GRADIENTS = "words in the span", "inverting gradients"
+SPAN, STATES, GRADIENTS = "words in the span", "words and states in the span", "inverting gradients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Case:
     """One row.
 
     Attributes:
-        attack: `SPAN` or `GRADIENTS`.
+        attack: `SPAN`, `STATES` or `GRADIENTS`.
         dimension: of the word vectors.
         sentences: of each client.
         steps: full-batch ones of a client.
@@ -61,6 +62,9 @@ class Found:
         identified: whether the best bag of words is nearest to a sentence of the client's.
         drawn: the same of a random public sentence.
         label: share of the client's labels given, as a multiset.
+        verbatim: whether the best sentence is one of the client's, word for word.
+        places: share of the client's words that stand at their place in the likest sentence given.
+        drawn_places: the same of the random public sentence.
     """
 
     words: int
@@ -70,6 +74,9 @@ class Found:
     identified: bool
     drawn: bool
     label: float
+    verbatim: bool = False
+    places: float = 0.0
+    drawn_places: float = 0.0
 
 
 def attacked(case: Case, text: Records, clients: int) -> list[Found]:
@@ -119,9 +126,11 @@ def dealt(text: Records, sentences: int, clients: int) -> tuple[Records, list[Re
 def _attack(case: Case) -> ReconstructionAttack:
     if case.attack == SPAN:
         return TokenRecovery()
+    if case.attack == STATES:
+        return SentenceRecovery(records=case.sentences, local_steps=case.steps)
     budget = Budget(ITERATIONS, restarts=2, patience=100)
-    return GradientInversion(
-        records=case.sentences, tv=0.0, optimiser="adam", local_lr=LR, local_steps=case.steps, budget=budget
+    return TextInversion(
+        records=case.sentences, optimiser="adam", local_lr=LR, local_steps=case.steps, budget=budget
     )
 
 
@@ -157,7 +166,8 @@ def _found(
     lineup = torch.cat([members.inputs, decoys])
     named = torch.empty(0, true.shape[1]) if made is None else _snapped(made.records.inputs, words)
     shared = _shared(named, true)
-    first = None if made is None or not len(made.records) else made.records.inputs[:1]
+    given = members.inputs[:0] if made is None else made.records.inputs
+    first = given[:1] if len(given) else None
     return Found(
         len(true),
         shared / len(named) if len(named) else float("nan"),
@@ -166,7 +176,22 @@ def _found(
         first is not None and int(alike(first, lineup)[0].argmin()) < len(members),
         int(alike(drawn, lineup)[0].argmin()) < len(members),
         0.0 if made is None else _labels_shared(made.records.labels, members.labels),
+        first is not None and bool((first == members.inputs).flatten(1).all(1).any()),
+        in_place(given, members.inputs),
+        in_place(drawn, members.inputs),
     )
+
+
+def in_place(given: Tensor, true: Tensor) -> float:
+    """Share of the words of sentences, (n, tokens, dimension), at their place in the likest one given.
+
+    Padding, and words without a vector, count neither way; a sentence of nothing else counts as missed.
+    """
+    if not len(given):
+        return 0.0
+    words = true.any(-1)
+    same = (given[:, None] == true).all(-1) & words
+    return float((same.sum(-1) / words.sum(-1).clamp_min(1)).amax(0).mean())
 
 
 def _words(inputs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks._state_search import apart, kept, stepped
+from attacks._state_search import apart, kept, stepped, sums
 from attacks._updates import movements
 from attacks.interface import Known, Reconstruction
 from attacks.sentence_recovery import SentenceRecovery
@@ -65,7 +65,8 @@ def test_sentences_that_share_a_word_are_told_apart_in_a_space_their_words_fill(
     own = sentences([1, 2, 3, 4, 5, 6], [7, 8, 3, 9, 10, 11])
     assert len(own.inputs.flatten(0, 1).unique(dim=0)) > DIMENSION
     made = attack(trained(SPEC, [own]), SentenceRecovery(records=2, width=16))
-    assert sorted(numbers(made.records.inputs)) == [[1, 2, 3, 4, 5, 6], [7, 8, 3, 9, 10, 11]]
+    found = dict(zip(map(tuple, numbers(made.records.inputs)), made.records.labels.tolist(), strict=True))
+    assert found == {(1, 2, 3, 4, 5, 6): 0, (7, 8, 3, 9, 10, 11): 1}
 
 
 def test_several_steps_leave_a_sentence_readable() -> None:
@@ -122,6 +123,12 @@ def test_states_are_those_of_the_net() -> None:
     with torch.no_grad():
         expected = module_of(SPEC, params).get_submodule("0")(text)
     torch.testing.assert_close(total.float() / TOKENS, expected)
+
+
+def test_lengths_of_sums_are_those_of_the_sums() -> None:
+    left, right = (torch.randn(n, 5, generator=torch.Generator().manual_seed(n)).double() for n in (3, 4))
+    torch.testing.assert_close(sums(left, right), (left[:, None] + right).square().sum(2))
+    assert float(sums(left, -left).diagonal().abs().max()) == 0.0
 
 
 def test_the_best_of_each_family_are_kept() -> None:

@@ -15,7 +15,8 @@ def randoms(*shape: int, seed: int = 0) -> Tensor:
 
 def looked_up(moved: Tensor, vectors: Tensor, noise: float) -> Tensor:
     span = span_of(moved, noise)
-    return surprise(span, vectors @ span.inside.T, vectors @ span.outside.T)
+    inside, outside = vectors @ span.inside.T / span.sizes, vectors @ span.outside.T
+    return surprise(span, inside.square().sum(1), outside.square().sum(1))
 
 
 @pytest.mark.parametrize("noise", [1e-9, 1e-6, 1e-4])

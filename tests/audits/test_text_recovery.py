@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from audits import text_recovery, text_recovery_run
 from audits.text_recovery import grid, main, page, row
-from audits.text_recovery_run import GRADIENTS, SPAN, Case, Found, attacked, dealt
+from audits.text_recovery_run import GRADIENTS, SPAN, STATES, Case, Found, attacked, dealt, in_place
 from privfed.randomness import Stream
 from privfed.records import Records
 
@@ -75,7 +76,27 @@ def test_a_row_by_hand() -> None:
     assert cells[:9] == [SPAN, "24", "2", "5", "none", "15.0", "50 %", "50 %", "30 %"]
     assert cells[9].startswith("50 % [")
     assert cells[9].endswith("of 2")
-    assert cells[10:] == ["2.0 %", "0 %", "50 %"]
+    assert cells[10:] == ["2.0 %", "0 %", "50 %", "–", "–", "–"]
+    placed = [replace(f, verbatim=f.identified, places=0.5, drawn_places=0.1) for f in found]
+    ordered = row(Case(STATES, 24, 2, 5), placed)
+    assert ordered[13].startswith("50 % [")
+    assert ordered[14:] == ["50 %", "10 %"]
+
+
+def test_words_in_place_by_hand() -> None:
+    """Of [1 2 0] one word of two is in place in the first given, both in the second; of [3 0 0] none."""
+    true, given = (torch.tensor(x)[..., None] for x in ([[1, 2, 0], [3, 0, 0]], [[1, 3, 0], [1, 2, 9]]))
+    assert in_place(given, true) == 0.5
+    assert in_place(given[:1], true) == 0.25
+    assert in_place(given[:0], true) == 0.0
+
+
+def test_lone_sentences_are_read_word_for_word() -> None:
+    found = attacked(Case(STATES, 20), text(), 6)
+    assert sum(f.verbatim for f in found) >= 5
+    assert np.mean([f.places for f in found]) > 0.8
+    assert np.mean([f.drawn_places for f in found]) < 0.3
+    assert [f.label for f in found] == [1.0] * 6
 
 
 def test_the_grid_varies_one_thing_at_a_time_and_repeats_nothing() -> None:
