@@ -13,6 +13,7 @@ from attacks.model_inversion import MiFace, PlugAndPlay
 from attacks.prior_inversion import PriorInversion
 from attacks.pseudo_label_inversion import PseudoLabelInversion
 from attacks.released_records import ReleasedRecords
+from attacks.sentence_recovery import SentenceRecovery
 from attacks.source_inference import ClientConfidence
 from attacks.token_recovery import TokenRecovery
 from attacks.trap_weights import TrapWeights
@@ -32,13 +33,14 @@ def inquiries_listed() -> tuple[Inquiry, ...]:
     """All of them, whatever the scope."""
     surrogate = UpdateInversion(simulate="surrogate", records=RECORDS, epochs=20, batch=32, local_lr=0.1)
     prior, warm = PriorInversion(records=RECORDS), WarmInversion(local_steps=5)
-    guided = PseudoLabelInversion()
+    guided, sentences = PseudoLabelInversion(), SentenceRecovery(records=RECORDS)
     return (
         Inquiry("label inference", LabelInference(), SERVER, UPDATE, "labels"),
         Inquiry("labels disclosed", DisclosedLabels(), SERVER, "label sets", "labels", disclosed=True),
         Inquiry("source inference", ClientConfidence(), SERVER, UPDATE, "source"),
         Inquiry("analytic inversion", AnalyticInversion(records=RECORDS), SERVER, UPDATE, "records"),
         Inquiry("words in the span of the update", TokenRecovery(), SERVER, UPDATE, "records"),
+        Inquiry("sentences in the span of the update", sentences, SERVER, UPDATE, "records"),
         Inquiry("update inversion", surrogate, SERVER, UPDATE, "records", standard=False),
         Inquiry("inversion through the prior", prior, SERVER, UPDATE, "records", True, False),
         Inquiry("warm inversion", warm, SERVER, "client images", "records", True, False),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from attacks.interface import PropertyAttack, ReconstructionAttack
 from attacks.label_fishing import LabelFishing
 from attacks.prior_inversion import PriorInversion
+from attacks.sentence_recovery import SentenceRecovery
 from attacks.update_inversion import UpdateInversion
 from attacks.warm_inversion import WarmInversion
 from audits.inquiry import Inquiry
@@ -82,9 +83,14 @@ def _labels(attack: LabelFishing, local: LocalSteps) -> LabelFishing:
     return replace(attack, local_lr=local.lr, local_steps=local.steps)
 
 
+def _sentences(attack: SentenceRecovery, local: LocalSteps) -> SentenceRecovery:
+    return replace(attack, local_steps=local.steps)
+
+
 _TELL: dict[type, Callable[..., ReconstructionAttack | PropertyAttack]] = {
     UpdateInversion: _update,
     PriorInversion: _prior,
     WarmInversion: _warm,
     LabelFishing: _labels,
+    SentenceRecovery: _sentences,
 }

@@ -10,6 +10,7 @@ import pytest
 from attacks.analytic_inversion import AnalyticInversion
 from attacks.label_fishing import LabelFishing
 from attacks.prior_inversion import PriorInversion
+from attacks.sentence_recovery import SentenceRecovery
 from attacks.update_inversion import UpdateInversion
 from attacks.warm_inversion import WarmInversion
 from audits.inquiry import Inquiry
@@ -63,6 +64,7 @@ def test_each_is_told_what_it_asks_for(setting: Setting) -> None:
     update = UpdateInversion(simulate="surrogate", records=8, epochs=20, batch=32)
     assert told(update, setting) == replace(update, epochs=3, batch=3, local_lr=0.2)
     assert told(LabelFishing(), setting) == LabelFishing(local_lr=0.2, local_steps=9)
+    assert told(SentenceRecovery(records=8), setting) == SentenceRecovery(records=8, local_steps=9)
     assert told(PriorInversion(), setting).local_lr == pytest.approx(0.2 * 9)
     warm = told(WarmInversion(local_steps=5), setting)
     assert (warm.local_steps, warm.local_lr) == (5, pytest.approx(0.2 * 9 / 5))
