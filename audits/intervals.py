@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,7 @@ class Spread:
         return units if len(self.values) == 1 else max(units, self.reach * federations)
 
 
+@lru_cache(maxsize=1 << 16)
 def clopper_pearson(successes: int, trials: int, level: float) -> tuple[float, float]:
     """One-sided exact bounds on a proportion, each at confidence `level` (Clopper and Pearson, 1934).
 
