@@ -58,7 +58,7 @@ class SentenceRecovery:
     rounds: int = 1
     width: int = 8
     local_steps: int = 1
-    drift: float = 3e-5
+    drift: float = 1e-4
     noise: float = 0.0
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from audits.text_recovery_run import (
     ITERATIONS,
     LR,
     PUBLIC,
+    READ_OFF,
     SPAN,
     STATES,
     Case,
@@ -57,6 +58,7 @@ def grid() -> tuple[Case, ...]:
         *rows,
         *(Case(GRADIENTS, 50, n) for n in (1, 2)),
         Case(GRADIENTS, 50, 1, private=True),
+        *(Case(READ_OFF, 50, n) for n in (1, 2)),
     )
 
 
@@ -78,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"expected a data set of text, got --data {given.data}")
     cases = grid()[:2] if given.quick else grid()
     console = Console(stderr=True)
-    console.print(f"{len(cases)} rows of {given.clients} clients; about {len(cases) / 4:.0f} min on one core")
+    console.print(
+        f"{len(cases)} rows of {given.clients} clients; about {len(cases) / 10:.0f} min on one core"
+    )
     done = [
         (c, attacked(c, text.records, given.clients))
         for c in track(cases, "Rebuilding sentences", console=console)
@@ -115,17 +119,24 @@ knows the table of word vectors, which was learnt from those.
 the input weights (`attacks/token_recovery.py`). **Words and states in the span**: sentences followed
 from their first word on, each word together with the state that those before it leave in the broadcast
 model (`attacks/sentence_recovery.py`). **Inverting gradients**: sentences whose gradients match, in
-embedding space, {ITERATIONS} iterations, two restarts; each place takes the public word nearest to it
-(`attacks/text_inversion.py`). **Precision** and **recall** of the different words of a client that have
-a vector; **frequent words**: recall of as many of the most frequent public words. **Identified**: of a
-client's reconstructions the one that fits best by the attack's own objective is looked up, as a bag of
-words (`audits/bags_of_words.py`), among the client's sentences and {DECOYS} decoys; in brackets exact
+embedding space, {ITERATIONS} iterations, two restarts; each place counts as the public word nearest to
+it, but what is looked up is the embedding as it came out. **Read off as words**: the word itself stands
+there then (`attacks/text_inversion.py`), which loses what the embeddings have in sum.
+
+**Precision** and **recall** of the different words of a client that have a vector; **frequent words**:
+recall of as many of the most frequent public words. **Identified**: of a client's reconstructions the
+one that fits best by the attack's own objective is looked up, as a bag of words
+(`audits/bags_of_words.py`), among the client's sentences and {DECOYS} decoys; in brackets exact
 one-sided bounds ({LEVEL:.0%} each). A client of whom nothing was rebuilt is a miss. **Public
 sentence**: the same of one drawn at random. **Labels**: share of the client's labels that the
 reconstructions carry; a bag of words carries one label, that of a lone sentence. **Word for word**: the
-sentence that fits best is one of the client's in every place, with the same bounds. **Places**: share
-of the client's words that stand at their place in the likest sentence given, beside those of the random
-public sentence. A bag has no places.
+sentence that fits best is one of the client's in every place, with the same bounds; words without a
+vector count as padding does. **Places**: share of the client's words that stand at their place in the
+likest sentence given, beside those of the random public sentence. A bag has no places.
+
+After several steps the states are those of the model halfway between broadcast and update, and the span
+is taken for known up to `drift` (`attacks/sentence_recovery.py`), a knob that was set on sentences of
+this source.
 
 Where a client's words fill the space, as many different ones as a word vector has numbers, the span
 holds every word and the attack says nothing. With the states that is so from as many tokens, padding

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from attacks._descent import Budget
+from attacks.gradient_inversion import GradientInversion
 from attacks.interface import Known, Reconstruction, ReconstructionAttack
 from attacks.sentence_recovery import SentenceRecovery
-from attacks.text_inversion import TextInversion
+from attacks.text_inversion import TextInversion, nearest_words
 from attacks.token_recovery import TokenRecovery, vocabulary
 from audits.bags_of_words import alike
 from defenses.dp_sgd import DpSgd
@@ -29,7 +30,8 @@ DECOYS, PUBLIC = 100, 4000
 LR, EPSILON, DELTA = 0.1, 8.0, 1e-5
 HIDDEN = (24, 12)
 ITERATIONS = 300
-SPAN, STATES, GRADIENTS = "words in the span", "words and states in the span", "inverting gradients"
+SPAN, STATES = "words in the span", "words and states in the span"
+GRADIENTS, READ_OFF = "inverting gradients", "the same, read off as words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Case:
     """One row.
 
     Attributes:
-        attack: `SPAN`, `STATES` or `GRADIENTS`.
+        attack: `SPAN`, `STATES`, `GRADIENTS` or `READ_OFF`.
         dimension: of the word vectors.
         sentences: of each client.
         steps: full-batch ones of a client.
@@ -129,8 +131,12 @@ def _attack(case: Case) -> ReconstructionAttack:
     if case.attack == STATES:
         return SentenceRecovery(records=case.sentences, local_steps=case.steps)
     budget = Budget(ITERATIONS, restarts=2, patience=100)
-    return TextInversion(
-        records=case.sentences, optimiser="adam", local_lr=LR, local_steps=case.steps, budget=budget
+    if case.attack == READ_OFF:
+        return TextInversion(
+            records=case.sentences, optimiser="adam", local_lr=LR, local_steps=case.steps, budget=budget
+        )
+    return GradientInversion(
+        records=case.sentences, tv=0.0, optimiser="adam", local_lr=LR, local_steps=case.steps, budget=budget
     )
 
 
@@ -166,8 +172,9 @@ def _found(
     lineup = torch.cat([members.inputs, decoys])
     named = torch.empty(0, true.shape[1]) if made is None else _snapped(made.records.inputs, words)
     shared = _shared(named, true)
+    first = None if made is None or not len(made.records) else made.records.inputs[:1]
     given = members.inputs[:0] if made is None else made.records.inputs
-    first = given[:1] if len(given) else None
+    given = nearest_words(given, words) if len(given) else given
     return Found(
         len(true),
         shared / len(named) if len(named) else float("nan"),
@@ -176,7 +183,7 @@ def _found(
         first is not None and int(alike(first, lineup)[0].argmin()) < len(members),
         int(alike(drawn, lineup)[0].argmin()) < len(members),
         0.0 if made is None else _labels_shared(made.records.labels, members.labels),
-        first is not None and bool((first == members.inputs).flatten(1).all(1).any()),
+        first is not None and bool((given[:1] == members.inputs).flatten(1).all(1).any()),
         in_place(given, members.inputs),
         in_place(drawn, members.inputs),
     )

@@ -74,6 +74,13 @@ def test_several_steps_leave_a_sentence_readable() -> None:
     assert numbers(made.records.inputs) == [[3, 14, 15, 92, 65, 0]]
 
 
+def test_updates_of_double_precision_are_read_as_well() -> None:
+    """Noise is then so small that squared lengths made of products would drown it."""
+    own = sentences([14, 15, 0, 14, 92])
+    made = attack(trained(SPEC, [Records(own.inputs.double(), own.labels)]))
+    assert numbers(made.records.inputs.float()) == [[14, 15, 0, 14, 92, 0]]
+
+
 def test_it_says_nothing_where_inputs_fill_the_space() -> None:
     many = sentences(*(torch.arange(60) + 1).view(-1, TOKENS).tolist(), labels=(0, 1) * 5)
     made = attack(trained(SPEC, [many]), SentenceRecovery(records=10))

@@ -12,7 +12,7 @@ import torch
 
 from audits import text_recovery, text_recovery_run
 from audits.text_recovery import grid, main, page, row
-from audits.text_recovery_run import GRADIENTS, SPAN, STATES, Case, Found, attacked, dealt, in_place
+from audits.text_recovery_run import GRADIENTS, READ_OFF, SPAN, STATES, Case, Found, attacked, dealt, in_place
 from privfed.randomness import Stream
 from privfed.records import Records
 
@@ -63,9 +63,10 @@ def test_noise_hides_the_words() -> None:
     assert [f.recall for f in found] == [0.0] * 4
 
 
-def test_gradients_give_sentences_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attack", [GRADIENTS, READ_OFF])
+def test_gradients_give_sentences_too(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_recovery_run, "ITERATIONS", 5)
-    (one,) = attacked(Case(GRADIENTS, 8), text(), 1)
+    (one,) = attacked(Case(attack, 8), text(), 1)
     assert 0 <= one.recall <= 1
     assert one.label == 1.0
 
