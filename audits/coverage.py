@@ -26,10 +26,7 @@ from audits.probe import (
 from audits.probe_list import listed
 from reports.record import Modality
 
-UNTESTED = (
-    ("collusion", "no two observers share what they see in this version"),
-    ("words from embedded sentences", "no attack of this version turns embeddings back into words"),
-)
+UNTESTED = (("collusion", "no two observers share what they see in this version"),)
 """Classes of attack that nothing covers, and why."""
 
 

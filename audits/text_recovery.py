@@ -135,8 +135,8 @@ vector count as padding does. **Places**: share of the client's words that stand
 likest sentence given, beside those of the random public sentence. A bag has no places.
 
 After several steps the states are those of the model halfway between broadcast and update, and the span
-is taken for known up to `drift` (`attacks/sentence_recovery.py`), a knob that was set on sentences of
-this source.
+is taken for known up to `drift` (`attacks/sentence_recovery.py`), a knob that was set on another
+deal of this source.
 
 Where a client's words fill the space, as many different ones as a word vector has numbers, the span
 holds every word and the attack says nothing. With the states that is so from as many tokens, padding
