@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
+from attacks.ascent import mean_gradient
 from attacks.interface import Floats
 from attacks.label_inference import shares
-from privfed.nets import NetSpec, Params, forward
+from privfed.nets import NetSpec, Params
 from privfed.records import Records
 
 
@@ -33,22 +33,17 @@ def explained_shares(spec: NetSpec, start: Params, trained: Params, records: Rec
     Returns:
         They add up to 1; 0 for labels that no record carries, and throughout where nothing can be said.
     """
-    moved = torch.cat([(t - trained[k]).flatten() for k, t in start.items()]).double().cpu().numpy()
+    moved = _flat({k: t - trained[k] for k, t in start.items()})
     there = moved != 0
     ends = start, {k: trained[k] for k in start}
+    records = records.to(str(next(iter(start.values())).device))
     each = np.full((int(there.sum()), spec.classes), np.nan)
     for label in records.labels.unique().tolist():
         own = records.take(records.labels == label)
-        each[:, label] = np.mean([_gradient(spec, p, own)[there] for p in ends], axis=0)
+        each[:, label] = np.mean([_flat(mean_gradient(spec, p, own))[there] for p in ends], axis=0)
     return np.nan_to_num(shares(moved[there], each))
 
 
-def _gradient(spec: NetSpec, params: Params, records: Records) -> Floats:
-    """Of the mean cross-entropy in all parameters, flat."""
-    own = {k: v.detach().clone().requires_grad_() for k, v in params.items()}
-    inputs = records.inputs.to(next(iter(own.values())))
-    logits = forward(spec, {k: v.unsqueeze(0) for k, v in own.items()}, inputs.unsqueeze(0)).squeeze(0)
-    loss = F.cross_entropy(logits, records.labels.to(logits.device))
-    found = torch.autograd.grad(loss, list(own.values()))
-    flat: Floats = torch.cat([g.flatten() for g in found]).double().cpu().numpy()
-    return flat
+def _flat(params: Params) -> Floats:
+    found: Floats = torch.cat([t.flatten() for t in params.values()]).double().cpu().numpy()
+    return found

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attacks._inversion import check_positive
+from attacks._span import rounding, span_of
 from attacks._updates import Movement, movements, rebuilt_each, recovered_labels
 from attacks.interface import Known, Reconstruction
 from privfed.nets import NetSpec, head_names
@@ -22,8 +23,8 @@ from privfed.randomness import Stream
 from privfed.release import View
 
 INPUT_WEIGHTS = "0.weight_ih"
-ROUNDING = 4.0
-"""Times the singular value that rounding alone would have: a direction below that is none."""
+ROUNDING = 10.0
+"""Times the error of storing weights: a word is named only by directions well above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,11 @@ def spanned(move: Movement, words: Tensor) -> Tensor:
     Lower = more likely among the client's words. All 1 where nothing moved, or where the movement spans the
     whole space and so says nothing.
     """
-    moved, after = move.moved(INPUT_WEIGHTS).double(), move.trained[INPUT_WEIGHTS]
-    # Every weight was rounded once, by up to half of this; noise of that size has about this norm.
-    rounding = torch.finfo(after.dtype).eps * float(after.double().square().mean().sqrt())
-    floor = ROUNDING * rounding * (moved.shape[0] ** 0.5 + moved.shape[1] ** 0.5)
-    _, sizes, directions = torch.linalg.svd(moved, full_matrices=False)
-    span = directions[sizes > floor]
-    if not len(span) or len(span) >= moved.shape[1] or not len(words):
+    span = span_of(move.moved(INPUT_WEIGHTS), ROUNDING * rounding(move.trained[INPUT_WEIGHTS]))
+    if not span.tells or not len(words):
         return torch.ones(len(words), dtype=torch.float64)
     vectors = words.double()
-    outside: Tensor = (vectors - vectors @ span.T @ span).norm(dim=1) / vectors.norm(dim=1)
+    outside: Tensor = (vectors @ span.outside.T).norm(dim=1) / vectors.norm(dim=1)
     return outside.clamp(0, 1)
 
 

@@ -16,14 +16,14 @@ READ = "accounting claims composition dp_events event_trees opacus_accountants t
 ACCOUNTING = tuple(f"privfed/{name}.py" for name in READ.split())
 """Source that what is kept of a claim depends on."""
 POINTS = 24
-"""Epsilons at which the profile is read, even from 0 to a little above the claim's; 0.02 CPU s each."""
+"""Epsilons at which the profile is read, even from 0 to a little above the claim's."""
 _BEYOND = 1.25
 
 Profile = tuple[tuple[float, float], ...]
 
 
 def privacy_profile(claim: Claim, exchanged: bool = False) -> Profile:
-    """(epsilon, delta) pairs that follow from a claim, its own among them; kept, as it takes a second.
+    """(epsilon, delta) pairs that follow from a claim, its own among them; kept.
 
     Args:
         claim: with the events behind it, or else its one pair alone is known.

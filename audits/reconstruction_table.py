@@ -129,10 +129,9 @@ brackets what luck gives.
 **PSNR / SSIM / perceptual** to the nearest member (Euclidean), mean over the reconstructions: peak
 signal-to-noise ratio in dB, higher = closer, an exact copy counts as {MOST:g}; structural similarity, at
 most 1, higher = closer; distance between unit-length features of the independent network, 0 to 2, lower =
-closer. That network is a small convnet trained on the public shard alone with a seed of its own. It is a
-weak one: it recognises 88% of unseen digits, 79% of Fashion-MNIST and 38% of CIFAR-10, so what it calls
-alike need not look alike. Features of one class lie close together: only beside the class mean does a
-small distance say anything.
+closer. That network is a small convnet trained on the public shard alone with a seed of its own. It is
+small and trained for ten epochs, so what it calls alike need not look alike. Features of one class lie
+close together: only beside the class mean does a small distance say anything.
 
 None of the three says anything alone. **Class mean**: the public mean of the members' own labels, share
 identified (in features in brackets) over all of them, then the same three. **Public record**: one drawn

@@ -20,7 +20,7 @@ STEPS, BATCH = 130, 32
 
 
 def judge_of(setting: Setting) -> Evaluator | None:
-    """The judge of a setting; kept, so that all its arms share one. Half a CPU second on the digits.
+    """The judge of a setting; kept, so that all its arms share one.
 
     It starts from a stream of its own and sees neither a candidate nor anything that was sent. None where
     public records do not carry the labels of the task, and for records that are no images.

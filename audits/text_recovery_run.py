@@ -172,11 +172,11 @@ def _found(
 ) -> Found:
     true = _words(members.inputs)
     lineup = torch.cat([members.inputs, decoys])
-    named = torch.empty(0, true.shape[1]) if made is None else _snapped(made.records.inputs, words)
-    shared = _shared(named, true)
     first = None if made is None or not len(made.records) else made.records.inputs[:1]
     given = members.inputs[:0] if made is None else made.records.inputs
     given = nearest_words(given, words) if len(given) else given
+    named = _words(given)
+    shared = _shared(named, true)
     return Found(
         len(true),
         shared / len(named) if len(named) else float("nan"),
@@ -208,15 +208,6 @@ def _words(inputs: Tensor) -> Tensor:
     flat: Tensor = torch.unique(inputs.flatten(0, 1), dim=0)
     found: Tensor = flat[flat.any(1)]
     return found
-
-
-def _snapped(inputs: Tensor, words: Tensor) -> Tensor:
-    """The word nearest to each place, padding among them, each once."""
-    options = torch.cat([words.new_zeros(1, words.shape[1]), words])
-    flat = inputs.flatten(0, 1)
-    if not len(flat):
-        return flat
-    return _words(options[torch.cdist(flat, options).argmin(1)].unsqueeze(0))
 
 
 def _shared(named: Tensor, true: Tensor) -> int:
