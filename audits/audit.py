@@ -15,7 +15,6 @@ import torch
 from joblib import Parallel, delayed
 
 from audits import controls, store
-from audits.asking import asking, read_back
 from audits.assemble import (
     LEVEL,
     arm_rows,
@@ -34,7 +33,7 @@ from audits.evidence import Evidence, decoy, gather
 from audits.examination import Examined, examine
 from audits.finding import Finding, with_ceilings
 from audits.formal import dp_cards
-from audits.game import Job, jobs_of, play
+from audits.game import Job, jobs_of, play, read_back
 from audits.inquiry import Inquiry, Sought
 from audits.inquiry_recipe import informed
 from audits.judging import Judged, judge_all
@@ -135,7 +134,7 @@ def measure(
     pairs = [(s, a) for s in settings for a in ready.arms if a.runs_in(s.id)]
     told = [tuple(informed(q, a.pipeline, s) for q in asked) for s, a in pairs]
     work = {
-        (s.id, a.id): asking(jobs_of(s, a, ready.plan.federations, selected, root, mine), mine)
+        (s.id, a.id): jobs_of(s, a, ready.plan.federations, selected, root, mine)
         for (s, a), mine in zip(pairs, told, strict=True)
     }
     everything = [job for jobs in work.values() for job in jobs]

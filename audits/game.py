@@ -96,9 +96,10 @@ def jobs_of(
     root: Path,
     inquiries: Sequence[Inquiry] = (),
 ) -> tuple[Job, ...]:
-    """The jobs of one arm in one setting; inquiries are put to the first federations alone."""
+    """The jobs of one arm in one setting; inquiries are put to the first federations, or everywhere."""
     reads = {read_key(p): (read_key(p), p.observer, reader_of(p)) for p in probes}
     asked = {read_key(q): (read_key(q), q.observer, reader_of(q)) for q in inquiries}
+    wide = {read_key(q) for q in inquiries if q.everywhere}
     place = root / "federations" / key_of(setting, arm)
     chunks = [tuple(range(i, min(i + LOCK_STEP, federations))) for i in range(0, federations, LOCK_STEP)]
     return tuple(
@@ -109,7 +110,7 @@ def jobs_of(
             # Neighbours in lock step shift the last bits of a result: they are part of its address.
             tuple(place / f"{f}-of-{chunk[0]}-{chunk[-1]}" for f in chunk),
             tuple(reads.values()),
-            tuple(asked.values()) if chunk[0] < FEDERATIONS else (),
+            tuple(a for key, a in asked.items() if chunk[0] < FEDERATIONS or key in wide),
         )
         for chunk in chunks
     )
@@ -186,8 +187,8 @@ def read_back(jobs: Sequence[Job]) -> Played:
     signals: dict[str, tuple[Signals, ...] | None] = {}
     failures: dict[str, str] = {}
     found: dict[str, tuple[Arrays | None, ...]] = {}
-    asked = [folder for j, _, folder in places if j.asks]
     for key, _, _ in jobs[0].asks:
+        asked = [folder for j, _, folder in places if any(key == one for one, _, _ in j.asks)]
         crashed = [m for m in (store.recall_failure(f, key) for f in asked) if m]
         failures |= {key: crashed[0]} if crashed else {}
         found[key] = () if crashed else tuple(store.recall_arrays(f, key) for f in asked)

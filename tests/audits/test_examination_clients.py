@@ -15,9 +15,8 @@ from attacks.interface import Attribute, Floats, Known
 from attacks.label_inference import LabelInference
 from attacks.property_inference import LabelGroup, PropertyLossTest, true_shares
 from audits import store
-from audits.asking import asking, read_back
 from audits.examination import Examined, examine
-from audits.game import Job, jobs_of, members_of, play, read_key
+from audits.game import Job, jobs_of, members_of, play, read_back, read_key
 from audits.inquiry import FEDERATIONS, Inquiry
 from audits.inquiry_list_clients import of_clients
 from audits.plan import ReadyPlan, read_plan
@@ -68,7 +67,7 @@ def asked_of(place: tuple[ReadyPlan, Setting, Path], arm: str) -> tuple[Job, ...
     ready, setting, root = place
     (chosen,) = (a for a in ready.arms if a.id == arm)
     asks = (LABELS, *of_clients())
-    return asking(jobs_of(setting, chosen, ready.plan.federations, (), root, asks), asks)
+    return jobs_of(setting, chosen, ready.plan.federations, (), root, asks)
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +144,15 @@ def test_a_crash_in_any_federation_is_told(place: tuple[ReadyPlan, Setting, Path
     assert read_back(jobs).failures == {}
 
 
-def test_without_what_asks_everywhere_the_jobs_stay_as_they_are(
+def test_what_asks_everywhere_is_put_to_every_job_and_the_rest_to_the_first(
     place: tuple[ReadyPlan, Setting, Path],
 ) -> None:
     ready, setting, root = place
     jobs = jobs_of(setting, ready.arms[0], 8, (), root, (LABELS,))
-    assert asking(jobs, (LABELS,)) == jobs
-    assert [len(j.asks) for j in asking(jobs_of(setting, ready.arms[0], 8, (), root), ())] == [0, 0]
+    assert [len(j.asks) for j in jobs] == [1, 0]
+    wide = jobs_of(setting, ready.arms[0], 8, (), root, (LABELS, *of_clients()))
+    assert [len(j.asks) for j in wide] == [1 + len(of_clients()), len(of_clients())]
+    assert [len(j.asks) for j in jobs_of(setting, ready.arms[0], 8, (), root)] == [0, 0]
 
 
 def made(inquiry: Inquiry, arrays: Any, setting: Setting) -> Examined:
