@@ -58,9 +58,12 @@ class Beside:
         return np.minimum(self._best(psnr(self.rebuilt, self.candidates), -np.inf), MOST)
 
     @property
-    def structure(self) -> Floats:
-        """SSIM of each to the member that is nearest by Euclidean distance, shape (m,)."""
-        distances = l2(self.rebuilt, self.candidates)
+    def distances(self) -> Floats:
+        """Euclidean, of each to every candidate, shape (m, n)."""
+        return l2(self.rebuilt, self.candidates)
+
+    def structure(self, distances: Floats) -> Floats:
+        """SSIM of each to the member that is nearest by these distances, shape (m,)."""
         distances = np.where(self.theirs & ~np.isnan(distances), distances, np.inf)
         found = np.full(len(distances), np.nan)
         known = np.flatnonzero(np.isfinite(distances).any(axis=1))
@@ -69,10 +72,9 @@ class Beside:
             found[at] = np.diag(ssim(self.rebuilt[torch.from_numpy(at)], nearest))
         return found
 
-    @property
-    def copied(self) -> Floats:
+    def copied(self, distances: Floats) -> Floats:
         """1 where the nearest member is less than half as far as the second nearest, shape (m,)."""
-        ratio = memorisation_ratio(np.where(self.theirs, l2(self.rebuilt, self.candidates), np.nan))
+        ratio = memorisation_ratio(np.where(self.theirs, distances, np.nan))
         return np.where(np.isnan(ratio), np.nan, ratio < COPIED)
 
     def perceptual(self, seen: tuple[Tensor, Tensor]) -> Floats:
@@ -92,14 +94,15 @@ def between(ours: Tensor, theirs: Tensor) -> Floats:
 
 def in_pixels(federations: Sequence[Beside]) -> dict[str, Measure]:
     """Likeness that needs no network, by name."""
+    away = [(b, b.distances) for b in federations]
     return {
         "PSNR to the nearest member, dB": mean_of(
             [b.decibels for b in federations], MOST, "psnr_to_nearest_member"
         ),
         "SSIM to the nearest member": mean_of(
-            [b.structure for b in federations], 1.0, "ssim_to_nearest_member"
+            [b.structure(d) for b, d in away], 1.0, "ssim_to_nearest_member"
         ),
-        "memorisation ratio below 1/2": mean_of([b.copied for b in federations], 1.0, "memorised"),
+        "memorisation ratio below 1/2": mean_of([b.copied(d) for b, d in away], 1.0, "memorised"),
     }
 
 

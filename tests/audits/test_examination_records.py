@@ -167,7 +167,8 @@ def test_the_structure_is_that_of_the_nearest_member_pair_by_pair() -> None:
     made, candidates = (torch.rand(n, 1, 8, 8, generator=draw) * 2 - 1 for n in (37, 50))
     theirs = np.random.default_rng(0).random((37, 50)) < 0.5
     theirs[3] = False
-    found = Beside(made, candidates, theirs).structure
+    beside = Beside(made, candidates, theirs)
+    found = beside.structure(beside.distances)
     for i, (x, allowed) in enumerate(zip(made, theirs, strict=True)):
         if not allowed.any():
             assert np.isnan(found[i])
